@@ -1,0 +1,55 @@
+//! The command line: parses it, runs a command, prints, and chooses the exit code. The only user of clap and anyhow, and the
+//! only printer.
+
+mod exit;
+mod inspect;
+mod nfdump_csv;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::Subcommand;
+
+/// Finds the few connections that matter in billions of network events.
+#[derive(Debug, Parser)]
+#[command(name = "klieg", version, arg_required_else_help = true, after_help = exit::HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Inspect(inspect::Args),
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let result = match &cli.command {
+        Command::Inspect(args) => inspect::run(args),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) if exit::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell where stderr is closed.
+            drop(writeln!(std::io::stderr(), "klieg: {error:#}"));
+            ExitCode::from(exit::code(&error))
+        }
+    }
+}
+
+fn usage(error: &clap::Error) -> ExitCode {
+    drop(error.print());
+    if error.use_stderr() {
+        ExitCode::from(exit::USAGE)
+    } else {
+        ExitCode::SUCCESS
+    }
+}

@@ -1,0 +1,3 @@
+//! Runs work over raw files.
+
+pub mod source;

@@ -1,0 +1,7 @@
+//! The `klieg` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    klieg::cli::main()
+}

@@ -1,0 +1,161 @@
+//! What earlier blocks say about later ones: extension maps (layout 1), exporters and samplers.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+
+use crate::wire::Error;
+use crate::wire::cursor::Cursor;
+use crate::wire::nfcapd::block::RecordHeaders;
+
+const EXTENSION_MAP: u16 = 2;
+const EXPORTER_INFO: u16 = 7;
+const SAMPLER_LEGACY: u16 = 9;
+const SAMPLER: u16 = 15;
+const FLOW_TYPES: [u16; 3] = [1, 10, 11];
+const FAMILY_IPV4: u16 = 2;
+const FAMILY_IPV6: u16 = 10;
+
+/// An exporter that the collector saw.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Exporter {
+    /// Its address.
+    pub ip: IpAddr,
+    /// NetFlow version of its packets.
+    pub version: u32,
+    /// Its source id or observation domain.
+    pub domain: u32,
+}
+
+/// The state of a file up to some block. Cloning is cheap; a clone stays as it was.
+#[derive(Clone, Debug, Default)]
+pub struct Context {
+    maps: Arc<BTreeMap<u16, Arc<[u16]>>>,
+    exporters: Arc<BTreeMap<u16, Exporter>>,
+    sampling: Arc<BTreeMap<u16, u32>>,
+    unknown_records: u64,
+}
+
+impl Context {
+    /// Collects the records of an uncompressed block that are not flows. Call it for every block, in file order.
+    ///
+    /// Damage is not reported here: decoding the block's flows meets it again.
+    pub fn scan(&mut self, block: &[u8], announced: u32) {
+        let mut headers = RecordHeaders::new(block, announced);
+        while let Some(Ok(record)) = headers.next() {
+            if FLOW_TYPES.contains(&record.record_type) {
+                continue;
+            }
+            let kept = match record.record_type {
+                EXTENSION_MAP => self.add_map(record.body),
+                EXPORTER_INFO => self.add_exporter(record.body),
+                SAMPLER_LEGACY => self.add_sampler_legacy(record.body),
+                SAMPLER => self.add_sampler(record.body),
+                _ => Ok(false),
+            };
+            if !matches!(kept, Ok(true)) {
+                self.unknown_records = self.unknown_records.saturating_add(1);
+            }
+        }
+    }
+
+    /// Returns the extension ids of map `id`, in record order.
+    pub(super) fn map(&self, id: u16) -> Option<&Arc<[u16]>> {
+        self.maps.get(&id)
+    }
+
+    /// Returns the exporters by the collector's number.
+    #[must_use]
+    pub fn exporters(&self) -> &BTreeMap<u16, Exporter> {
+        &self.exporters
+    }
+
+    /// Returns the sampling interval of exporter `id`: one packet of so many was looked at; 1 if none was announced.
+    #[must_use]
+    pub fn sampling(&self, id: u16) -> u32 {
+        self.sampling.get(&id).copied().unwrap_or(1)
+    }
+
+    /// Returns how many records were neither flows nor of a kind that is used.
+    #[must_use]
+    pub fn unknown_records(&self) -> u64 {
+        self.unknown_records
+    }
+
+    fn add_map(&mut self, mut body: Cursor<'_>) -> Result<bool, Error> {
+        let id = body.u16()?;
+        let _extension_size = body.u16()?;
+        let mut ids = Vec::new();
+        while body.remaining() >= 2 {
+            let extension = body.u16()?;
+            if extension == 0 {
+                break;
+            }
+            ids.push(extension);
+        }
+        Arc::make_mut(&mut self.maps).insert(id, ids.into());
+        Ok(true)
+    }
+
+    fn add_exporter(&mut self, mut body: Cursor<'_>) -> Result<bool, Error> {
+        let version = body.u32()?;
+        let ip = body.array::<16>()?;
+        let family = body.u16()?;
+        let id = body.u16()?;
+        let domain = body.u32()?;
+        let ip = match family {
+            FAMILY_IPV4 => ipv4_in_union(ip),
+            FAMILY_IPV6 => ipv6_of_words(ip),
+            // nfdump 1.7.3 and later leave the family out and write network order, IPv4 as IPv4-mapped IPv6.
+            0 => IpAddr::V6(Ipv6Addr::from(ip)).to_canonical(),
+            _ => return Ok(false),
+        };
+        let exporter = Exporter {
+            ip,
+            version,
+            domain,
+        };
+        Arc::make_mut(&mut self.exporters).insert(id, exporter);
+        Ok(true)
+    }
+
+    /// `sampler_info_record_t` of nfdump 1.6.
+    fn add_sampler_legacy(&mut self, mut body: Cursor<'_>) -> Result<bool, Error> {
+        let _id = body.u32()?;
+        let interval = body.u32()?;
+        let _mode = body.u16()?;
+        let exporter = body.u16()?;
+        self.set_sampling(exporter, interval);
+        Ok(true)
+    }
+
+    /// `sampler_record_t` of nfdump 1.7: one of `interval + space` packets (RFC 5477, systematic count-based sampling).
+    fn add_sampler(&mut self, mut body: Cursor<'_>) -> Result<bool, Error> {
+        let exporter = body.u16()?;
+        let _algorithm = body.u16()?;
+        let _id = body.u64()?;
+        let packets = body.u32()?;
+        let space = body.u32()?;
+        let rate = packets.saturating_add(space).checked_div(packets);
+        self.set_sampling(exporter, rate.unwrap_or(1));
+        Ok(true)
+    }
+
+    fn set_sampling(&mut self, exporter: u16, interval: u32) {
+        Arc::make_mut(&mut self.sampling).insert(exporter, interval.max(1));
+    }
+}
+
+/// An IPv4 address in nfdump's `ip_addr_t`: the third 32-bit word.
+fn ipv4_in_union(bytes: [u8; 16]) -> IpAddr {
+    let [_, _, _, _, _, _, _, _, a, b, c, d, _, _, _, _] = bytes;
+    IpAddr::V4(Ipv4Addr::from_bits(u32::from_le_bytes([a, b, c, d])))
+}
+
+/// An IPv6 address as nfdump keeps it: two 64-bit words in the machine's byte order, high word first.
+pub(super) fn ipv6_of_words(bytes: [u8; 16]) -> IpAddr {
+    let words = u128::from_le_bytes(bytes);
+    IpAddr::V6(Ipv6Addr::from_bits(words.rotate_left(64)))
+}

@@ -1,0 +1,12 @@
+//! All integration tests, in one binary.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+mod inspect;
+mod mutation;
+mod nfcapd;
+mod support;
+mod tidy;
