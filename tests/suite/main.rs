@@ -10,3 +10,4 @@ mod mutation;
 mod nfcapd;
 mod support;
 mod tidy;
+mod words;

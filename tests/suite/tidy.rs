@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// A new arrow is a design change: say why in the commit message.
 const LAYERS: &[(&str, &[&str])] = &[
     ("wire", &[]),
-    ("word", &[]),
+    ("word", &["wire"]),
     ("ml", &[]),
     ("engine", &["wire", "word"]),
     ("cli", &["engine", "wire", "word", "ml"]),
