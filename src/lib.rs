@@ -11,9 +11,12 @@
 //!
 //! # Rooms
 //! A module imports only from rooms below it; `tests/suite/tidy.rs` enforces it.
-//! [`cli`] commands and output · [`engine`] raw files to decoded blocks · [`word`] records to words · [`wire`] bytes to records.
+//! [`cli`] commands and output · [`engine`] raw files to decoded blocks · [`ml`] topic model ·
+//! [`word`] records to words · [`wire`] bytes to records · [`parallel`] threads.
 
 pub mod cli;
 pub mod engine;
+pub mod ml;
+pub mod parallel;
 pub mod wire;
 pub mod word;

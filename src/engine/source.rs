@@ -11,9 +11,8 @@ use std::io::Read;
 use std::io::Seek;
 use std::io::SeekFrom;
 use std::num::NonZeroUsize;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
 
+use crate::parallel;
 use crate::wire;
 use crate::wire::nfcapd;
 use crate::wire::nfcapd::BlockHeader;
@@ -130,7 +129,7 @@ impl<R: Read + Seek> NfcapdFile<R> {
                 return Ok(context);
             }
             let header = &self.header;
-            let bytes = parallel_map(threads, &wave, |raw| uncompress(header, raw));
+            let bytes = parallel::map(threads, &wave, |raw| uncompress(header, raw));
             let mut blocks = Vec::with_capacity(wave.len());
             for (raw, bytes) in wave.into_iter().zip(bytes) {
                 if let Ok(bytes) = &bytes {
@@ -143,7 +142,7 @@ impl<R: Read + Seek> NfcapdFile<R> {
                     context: context.clone(),
                 });
             }
-            parallel_map(threads, &blocks, &map)
+            parallel::map(threads, &blocks, &map)
                 .into_iter()
                 .for_each(&mut sink);
         }
@@ -239,37 +238,4 @@ fn uncompress(file: &Header, raw: &RawBlock) -> Result<Vec<u8>, wire::Error> {
     let mut out = Vec::new();
     nfcapd::decompress(file.compression, &raw.header, file.layout, bytes, &mut out)?;
     Ok(out)
-}
-
-/// Maps `items` on up to `threads` threads; results are in the order of the items.
-fn parallel_map<I: Sync, T: Send>(
-    threads: NonZeroUsize,
-    items: &[I],
-    map: impl Fn(&I) -> T + Sync,
-) -> Vec<T> {
-    let workers = threads.get().min(items.len());
-    if workers < 2 {
-        return items.iter().map(map).collect();
-    }
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut done = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(item) = items.get(index) else {
-                return done;
-            };
-            done.push((index, map(item)));
-        }
-    };
-    let mut results = std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        let joined = handles.into_iter().map(|handle| match handle.join() {
-            Ok(done) => done,
-            Err(panic) => std::panic::resume_unwind(panic),
-        });
-        joined.flatten().collect::<Vec<_>>()
-    });
-    results.sort_unstable_by_key(|(index, _)| *index);
-    results.into_iter().map(|(_, result)| result).collect()
 }

@@ -6,6 +6,7 @@
 )]
 
 mod inspect;
+mod lda;
 mod mutation;
 mod nfcapd;
 mod support;

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("word", &["wire"]),
-    ("ml", &[]),
-    ("engine", &["wire", "word"]),
+    ("parallel", &[]),
+    ("ml", &["parallel"]),
+    ("engine", &["wire", "word", "parallel"]),
     ("cli", &["engine", "wire", "word", "ml"]),
 ];
 

@@ -1,0 +1,160 @@
+//! A fitted model: expected counts, word probabilities, topic mixes of documents, perplexity.
+
+use std::num::NonZeroUsize;
+
+use crate::ml::lda::Corpus;
+use crate::ml::lda::corpus::Shard;
+use crate::ml::lda::kernel;
+use crate::ml::lda::kernel::Row;
+use crate::parallel;
+
+/// Topics of a corpus.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LdaModel {
+    topics: usize,
+    word_pseudo_count: f64,
+    /// S, words × topics, row-major.
+    counts: Vec<f64>,
+}
+
+/// How the topic mix of a document is found under fixed topics.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MixtureParams {
+    /// a, the pseudo-count of each topic.
+    pub document_pseudo_count: f32,
+    /// At most so many sweeps.
+    pub sweeps_max: u32,
+    /// Stops when the mix moves less than this share.
+    pub tolerance: f32,
+}
+
+/// Lanes of the kernel that evaluates a model.
+const LANES: usize = 64;
+
+impl LdaModel {
+    /// Makes a model of expected counts: `counts` is S, words × topics, row-major; `word_pseudo_count` is b.
+    #[must_use]
+    pub fn new(topics: usize, word_pseudo_count: f64, counts: Vec<f64>) -> Self {
+        Self {
+            topics,
+            word_pseudo_count,
+            counts,
+        }
+    }
+
+    /// Returns K.
+    #[must_use]
+    pub fn topics(&self) -> usize {
+        self.topics
+    }
+
+    /// Returns S, the expected counts, words × topics, row-major; all of them add up to the tokens of the corpus.
+    #[must_use]
+    pub fn counts(&self) -> &[f64] {
+        &self.counts
+    }
+
+    /// Returns S_k, the expected counts of each topic.
+    #[must_use]
+    pub fn topic_counts(&self) -> Vec<f64> {
+        let mut sums = vec![0.0; self.topics];
+        for row in self.counts.chunks_exact(self.topics) {
+            sums.iter_mut()
+                .zip(row)
+                .for_each(|(sum, count)| *sum += count);
+        }
+        sums
+    }
+
+    /// Returns P(word | topic) as Spark and Spot have it, S_wk / S_k without the prior; words × topics, row-major. A topic without
+    /// counts has 0 everywhere.
+    #[must_use]
+    pub fn word_probabilities(&self) -> Vec<f64> {
+        let sums = self.topic_counts();
+        let divide = |(count, sum): (&f64, &f64)| if *sum > 0.0 { count / sum } else { 0.0 };
+        let rows = self.counts.chunks_exact(self.topics);
+        rows.flat_map(|row| row.iter().zip(&sums).map(divide))
+            .collect()
+    }
+
+    /// Returns smoothed φ rows of the words in `dictionary`.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "the kernel works in f32"
+    )]
+    fn phi(&self, dictionary: &[u32]) -> Vec<Row<LANES>> {
+        let words = (self.counts.len() / self.topics) as f64;
+        let b = self.word_pseudo_count;
+        let sums = self.topic_counts();
+        let rows = dictionary.iter().map(|&word| {
+            let start = word as usize * self.topics;
+            let mut row = [0.0; LANES];
+            let counts = &self.counts[start..start + self.topics];
+            for ((lane, count), sum) in row.iter_mut().zip(counts).zip(&sums) {
+                *lane = ((count + b) / (sum + words * b)) as f32;
+            }
+            row
+        });
+        rows.collect()
+    }
+
+    /// Returns exp(−Σ m ln(φ·θ) / Σ m) by document completion (Wallach, Murray, Salakhutdinov, Mimno, ICML 2009): θ is folded in on
+    /// `observed`, the likelihood is that of `held`. Documents that are only in one of the two count nowhere.
+    #[must_use]
+    pub fn perplexity(
+        &self,
+        observed: &Corpus,
+        held: &Corpus,
+        params: &MixtureParams,
+        threads: NonZeroUsize,
+    ) -> f64 {
+        let parts = parallel::map(threads, &observed.shards, |shard| {
+            self.shard_likelihood(shard, held, params)
+        });
+        let (log_likelihood, tokens) = parts
+            .iter()
+            .fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
+        (-log_likelihood / f64::max(tokens, 1.0)).exp()
+    }
+
+    fn shard_likelihood(
+        &self,
+        observed: &Shard,
+        held: &Corpus,
+        params: &MixtureParams,
+    ) -> (f64, f64) {
+        let phi = self.phi(&observed.dictionary);
+        let stop = (params.sweeps_max, params.tolerance);
+        let mut total = (0.0, 0.0);
+        for (index, &key) in observed.keys.iter().enumerate() {
+            let Some((shard, other)) = held.find(key) else {
+                continue;
+            };
+            let prior = (self.topics, params.document_pseudo_count);
+            let g = kernel::fold_in(&phi, observed.document(index), prior, stop);
+            let norm: f32 = g.iter().sum();
+            let (words, counts) = shard.document(other);
+            let ids: Vec<u32> = words
+                .iter()
+                .map(|&word| shard.dictionary[word as usize])
+                .collect();
+            for (row, &count) in self.phi(&ids).iter().zip(counts) {
+                let p = f64::from(kernel::dot(row, &g)) / f64::from(norm);
+                total.0 += f64::from(count) * p.max(1e-300).ln();
+                total.1 += f64::from(count);
+            }
+        }
+        total
+    }
+}
+
+impl Corpus {
+    /// Returns shard and index of the document with this key.
+    fn find(&self, key: u64) -> Option<(&Shard, usize)> {
+        self.shards.iter().find_map(|shard| {
+            let index = shard.keys.binary_search(&key).ok()?;
+            Some((shard, index))
+        })
+    }
+}

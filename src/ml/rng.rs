@@ -1,0 +1,26 @@
+//! Counter-based random numbers: a number is a function of a seed and of what it is for, never of what was drawn before.
+//! So neither the order of the work nor its partition can change a result.
+
+/// Returns 64 random bits for (`seed`, `key`): each part is mixed in with splitmix64's finaliser (Steele, Lea, Flood 2014).
+#[must_use]
+pub fn bits(seed: u64, key: &[u64]) -> u64 {
+    let start = mix(seed.wrapping_add(GOLDEN));
+    key.iter().fold(start, |state, part| {
+        mix(state.wrapping_add(GOLDEN) ^ mix(*part))
+    })
+}
+
+/// Returns a number in (0, 1) for (`seed`, `key`), a multiple of 2^−24 plus 2^−25.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "24 bits are exact in f32")]
+pub fn unit(seed: u64, key: &[u64]) -> f32 {
+    ((bits(seed, key) >> 40) as f32 + 0.5) / 16_777_216.0
+}
+
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}

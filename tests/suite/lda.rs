@@ -1,0 +1,350 @@
+//! The topic model against a naive reference, against the topics that made a corpus, and against itself on other threads.
+
+use std::num::NonZeroUsize;
+
+use klieg::ml::lda;
+use klieg::ml::lda::Corpus;
+use klieg::ml::lda::CorpusError;
+use klieg::ml::lda::LdaModel;
+use klieg::ml::lda::LdaParams;
+use klieg::ml::lda::MixtureParams;
+use klieg::ml::lda::Optimizer;
+use klieg::ml::lda::ParamsError;
+use klieg::ml::rng;
+
+use crate::support::Rng;
+
+type Triples = Vec<(u64, u32, u32)>;
+
+const EM: LdaParams = LdaParams {
+    optimizer: Optimizer::Em,
+    topics: 5,
+    document_pseudo_count: 0.02,
+    word_pseudo_count: 0.001,
+    iterations: 20,
+    online_epochs: 2,
+    seed: 1,
+};
+const ONLINE: LdaParams = LdaParams {
+    optimizer: Optimizer::Online,
+    document_pseudo_count: 0.1,
+    word_pseudo_count: 0.01,
+    ..EM
+};
+
+fn threads(count: usize) -> NonZeroUsize {
+    NonZeroUsize::new(count).unwrap()
+}
+
+fn fit(triples: &Triples, vocabulary: usize, params: LdaParams, workers: usize) -> LdaModel {
+    let corpus = Corpus::try_new(triples.clone(), vocabulary).unwrap();
+    lda::fit(&corpus, &params.check().unwrap(), threads(workers), |_| ())
+}
+
+/// Documents drawn from known topics: training counts, and two halves of other documents.
+struct Drawn {
+    topics: Vec<Vec<f64>>,
+    train: Triples,
+    observed: Triples,
+    held: Triples,
+}
+
+const VOCABULARY: usize = 400;
+
+fn draw(documents: u64) -> Drawn {
+    let mut rng = Rng(5);
+    let mut unit =
+        move || f64::from(u32::try_from(rng.next() >> 32).unwrap()) / f64::from(u32::MAX);
+    let topics: Vec<_> = (0..5)
+        .map(|_| cumulated((0..VOCABULARY).map(|_| unit().powi(12))))
+        .collect();
+    let mut drawn = Drawn {
+        topics: topics.iter().map(|topic| differences(topic)).collect(),
+        train: Vec::new(),
+        observed: Vec::new(),
+        held: Vec::new(),
+    };
+    for document in 0..documents {
+        let mix = cumulated((0..5).map(|_| unit().powi(6) + 1e-6));
+        let length = 20.0 + 200.0 * unit().powi(3);
+        let mut left = length;
+        while left > 0.0 {
+            left -= 1.0;
+            let topic = &topics[pick(&mix, unit())];
+            let token = (document, u32::try_from(pick(topic, unit())).unwrap(), 1);
+            if document % 5 != 0 {
+                drawn.train.push(token);
+            } else if unit() < 0.5 {
+                drawn.observed.push(token);
+            } else {
+                drawn.held.push(token);
+            }
+        }
+    }
+    drawn
+}
+
+fn cumulated(weights: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut sums: Vec<_> = weights
+        .scan(0.0, |sum, weight| {
+            *sum += weight;
+            Some(*sum)
+        })
+        .collect();
+    let total = *sums.last().unwrap();
+    sums.iter_mut().for_each(|sum| *sum /= total);
+    sums
+}
+
+fn differences(sums: &[f64]) -> Vec<f64> {
+    let before = std::iter::once(&0.0).chain(sums);
+    sums.iter()
+        .zip(before)
+        .map(|(sum, before)| sum - before)
+        .collect()
+}
+
+fn pick(sums: &[f64], at: f64) -> usize {
+    sums.partition_point(|&sum| sum < at).min(sums.len() - 1)
+}
+
+fn perplexity(model: &LdaModel, drawn: &Drawn) -> f64 {
+    let observed = Corpus::try_new(drawn.observed.clone(), VOCABULARY).unwrap();
+    let held = Corpus::try_new(drawn.held.clone(), VOCABULARY).unwrap();
+    let params = MixtureParams {
+        document_pseudo_count: 0.1,
+        sweeps_max: 100,
+        tolerance: 1e-6,
+    };
+    model.perplexity(&observed, &held, &params, threads(2))
+}
+
+fn truth(drawn: &Drawn) -> LdaModel {
+    let counts =
+        (0..VOCABULARY).flat_map(|word| drawn.topics.iter().map(move |topic| 1e9 * topic[word]));
+    LdaModel::new(5, 1e-9, counts.collect())
+}
+
+/// Spark's update written down as in the paper, in f64, with γ of every pair.
+fn naive_em(triples: &Triples, vocabulary: usize, params: LdaParams) -> Vec<f64> {
+    let (k, a, b) = (
+        params.topics,
+        f64::from(params.document_pseudo_count),
+        f64::from(params.word_pseudo_count),
+    );
+    let documents =
+        usize::try_from(triples.iter().map(|triple| triple.0).max().unwrap()).unwrap() + 1;
+    let mut n_wk = vec![0.0; vocabulary * k];
+    let mut n_jk = vec![0.0; documents * k];
+    for &(document, word, count) in triples {
+        let draws: Vec<_> = (0..k as u64)
+            .map(|topic| {
+                f64::from(rng::unit(
+                    params.seed,
+                    &[1, document, u64::from(word), topic],
+                ))
+            })
+            .collect();
+        let total: f64 = draws.iter().sum();
+        for (topic, draw) in draws.iter().enumerate() {
+            n_wk[word as usize * k + topic] += f64::from(count) * draw / total;
+            n_jk[usize::try_from(document).unwrap() * k + topic] += f64::from(count) * draw / total;
+        }
+    }
+    for _ in 0..params.iterations {
+        let n_k: Vec<f64> = (0..k)
+            .map(|topic| n_wk.iter().skip(topic).step_by(k).sum())
+            .collect();
+        let (old_wk, old_jk) = (n_wk.clone(), n_jk.clone());
+        n_wk.fill(0.0);
+        n_jk.fill(0.0);
+        for &(document, word, count) in triples {
+            let (w, j) = (word as usize * k, usize::try_from(document).unwrap() * k);
+            let gamma: Vec<_> = (0..k)
+                .map(|t| {
+                    (old_wk[w + t] + b) * (old_jk[j + t] + a) / (n_k[t] + b * vocabulary as f64)
+                })
+                .collect();
+            let total: f64 = gamma.iter().sum();
+            for (topic, gamma) in gamma.iter().enumerate() {
+                n_wk[w + topic] += f64::from(count) * gamma / total;
+                n_jk[j + topic] += f64::from(count) * gamma / total;
+            }
+        }
+    }
+    n_wk
+}
+
+/// Random counts; f32 against f64 leaves a relative difference of about 1e-5 (lda.md measures 2.5e-4 at most on scores).
+#[test]
+fn em_is_sparks_update() {
+    let mut rng = Rng(3);
+    for topics in [1, 2, 5, 8, 9, 24, 56] {
+        let mut triples = Triples::new();
+        for document in 0..12 {
+            for word in 0..15 {
+                if rng.below(3) == 0 {
+                    triples.push((document, word, u32::try_from(1 + rng.below(9)).unwrap()));
+                }
+            }
+        }
+        triples.push((12, 0, (1 << 24) + 1));
+        let params = LdaParams {
+            topics,
+            iterations: 5,
+            ..EM
+        };
+        let expected = naive_em(&triples, 15, params);
+        let model = fit(&triples, 15, params, 1);
+        for (found, expected) in model.counts().iter().zip(&expected) {
+            assert!(
+                (found - expected).abs() <= 1e-3 * expected.abs() + 1e-3,
+                "{topics} topics: {found} {expected}"
+            );
+        }
+    }
+}
+
+/// With one document every model gives back the frequencies of its words (a property of Spot's score too).
+#[test]
+fn one_document_gives_its_frequencies() {
+    let model = fit(
+        &vec![(9, 0, 1), (9, 1, 999)],
+        2,
+        LdaParams { topics: 2, ..EM },
+        1,
+    );
+    let sums = model.topic_counts();
+    let p = model.word_probabilities();
+    let dog: f64 = (0..2).map(|k| sums[k] / 1000.0 * p[2 + k]).sum();
+    assert!((dog - 0.999).abs() < 1e-6, "{dog}");
+}
+
+#[test]
+fn likelihood_of_em_never_falls() {
+    let drawn = draw(400);
+    let corpus = Corpus::try_new(drawn.train, VOCABULARY).unwrap();
+    let mut likelihoods = Vec::new();
+    let params = LdaParams {
+        iterations: 40,
+        ..EM
+    }
+    .check()
+    .unwrap();
+    lda::fit(&corpus, &params, threads(1), |epoch| {
+        likelihoods.push(epoch.log_likelihood_per_token);
+    });
+    assert_eq!(likelihoods.len(), 40);
+    // The objective has the priors too; they are small here, and so is the slack.
+    assert!(
+        likelihoods.windows(2).all(|pair| pair[1] >= pair[0] - 1e-4),
+        "{likelihoods:?}"
+    );
+}
+
+#[test]
+fn bits_do_not_depend_on_threads_or_order() {
+    let drawn = draw(3000);
+    let mut shuffled = drawn.train.clone();
+    let mut rng = Rng(11);
+    for index in (1..shuffled.len()).rev() {
+        shuffled.swap(index, rng.below(index + 1));
+    }
+    for params in [EM, ONLINE] {
+        let expected = fit(&drawn.train, VOCABULARY, params, 1);
+        for workers in [2, 7] {
+            assert!(
+                fit(&shuffled, VOCABULARY, params, workers) == expected,
+                "{params:?}, {workers} threads"
+            );
+        }
+        let other_seed = LdaParams { seed: 2, ..params };
+        assert!(
+            fit(&drawn.train, VOCABULARY, other_seed, 1) != expected,
+            "the seed must matter"
+        );
+    }
+}
+
+#[test]
+fn topics_are_recovered() {
+    let drawn = draw(3000);
+    let best = perplexity(&truth(&drawn), &drawn);
+    let unigram = perplexity(
+        &fit(&drawn.train, VOCABULARY, LdaParams { topics: 1, ..EM }, 1),
+        &drawn,
+    );
+    for params in [
+        LdaParams {
+            iterations: 60,
+            ..EM
+        },
+        ONLINE,
+    ] {
+        let found = perplexity(&fit(&drawn.train, VOCABULARY, params, 2), &drawn);
+        assert!(
+            found <= 1.06 * best && found < 0.8 * unigram,
+            "{params:?}: {found}, true topics {best}, unigram {unigram}"
+        );
+    }
+}
+
+#[test]
+fn counts_add_up_to_the_tokens() {
+    let drawn = draw(500);
+    let tokens = drawn.train.len();
+    for params in [EM, ONLINE] {
+        let sum: f64 = fit(&drawn.train, VOCABULARY, params, 1)
+            .counts()
+            .iter()
+            .sum();
+        assert!(
+            (sum / tokens as f64 - 1.0).abs() < 1e-4,
+            "{params:?}: {sum} of {tokens}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_fitted_is_refused() {
+    assert_eq!(
+        LdaParams { topics: 0, ..EM }.check(),
+        Err(ParamsError::Topics(0))
+    );
+    assert_eq!(
+        LdaParams {
+            document_pseudo_count: 0.0,
+            ..EM
+        }
+        .check(),
+        Err(ParamsError::Alpha(1.0))
+    );
+    assert_eq!(
+        LdaParams {
+            word_pseudo_count: -0.5,
+            ..EM
+        }
+        .check(),
+        Err(ParamsError::Beta(0.5))
+    );
+    let outside = CorpusError::Word {
+        document: 7,
+        word: 3,
+        vocabulary: 3,
+    };
+    assert_eq!(Corpus::try_new(vec![(7, 3, 1)], 3).unwrap_err(), outside);
+    let tokens = 2 * u64::from(u32::MAX);
+    let many = vec![(1, 0, u32::MAX), (2, 0, u32::MAX)];
+    assert_eq!(
+        Corpus::try_new(many, 1).unwrap_err(),
+        CorpusError::TooManyTokens { tokens }
+    );
+}
+
+#[test]
+fn an_empty_corpus_gives_an_empty_model() {
+    for params in [EM, ONLINE] {
+        let model = fit(&Triples::new(), 3, params, 2);
+        assert_eq!(model.counts().iter().sum::<f64>(), 0.0);
+    }
+}
