@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::engine::source;
+use crate::ml::lda::ParamsError;
 
 /// Usage or configuration.
 pub(super) const USAGE: u8 = 2;
@@ -28,6 +29,9 @@ Exit codes:
 pub(super) fn code(error: &anyhow::Error) -> u8 {
     if error.is::<NotAFile>() {
         return INPUT;
+    }
+    if error.is::<Usage>() {
+        return USAGE;
     }
     for cause in error.chain() {
         if let Some(source::Error::Format(_)) = cause.downcast_ref() {
@@ -66,3 +70,8 @@ pub(super) struct NotAFile {
     /// The path as given.
     pub(super) path: String,
 }
+
+/// A value of an option that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(super) struct Usage(#[from] ParamsError);

@@ -1,6 +1,7 @@
 //! The command line: parses it, runs a command, prints, and chooses the exit code. The only user of clap and anyhow, and the
 //! only printer.
 
+mod eval;
 mod exit;
 mod inspect;
 mod nfdump_csv;
@@ -21,6 +22,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Eval(eval::Args),
     Inspect(inspect::Args),
 }
 
@@ -32,6 +34,7 @@ pub fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let result = match &cli.command {
+        Command::Eval(args) => eval::run(args),
         Command::Inspect(args) => inspect::run(args),
     };
     match result {

@@ -5,6 +5,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod eval;
 mod inspect;
 mod lda;
 mod mutation;
