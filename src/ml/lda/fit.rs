@@ -166,14 +166,12 @@ impl Run<'_> {
         &self,
         shards: &[(&Shard, T)],
         (rows, scale): (&mut [[f64; KP]], f64),
-        map: impl Fn(&Shard, &T) -> Part<KP> + Sync,
+        map: impl Fn(pulp::Arch, &Shard, &T) -> Part<KP> + Sync,
     ) -> f64 {
         let (arch, threads) = (self.arch, self.threads);
         let mut log_likelihood = 0.0;
         for wave in shards.chunks(threads.get() * 2) {
-            let parts = parallel::map(threads, wave, |(shard, state)| {
-                arch.dispatch(|| map(shard, state))
-            });
+            let parts = parallel::map(threads, wave, |(shard, state)| map(arch, shard, state));
             for (part, (shard, _)) in parts.iter().zip(wave) {
                 part.add_to(rows, &shard.dictionary, scale);
                 log_likelihood += part.log_likelihood;
@@ -218,14 +216,20 @@ impl Run<'_> {
                 .iter()
                 .zip(mixtures.into_iter().map(std::sync::Mutex::new))
                 .collect();
-            let log_likelihood = self.add_parts(&states, (&mut rows, 1.0), |shard, mixture| {
-                let phi = counts.phi(&shard.dictionary, topics, b);
-                // Each shard is one item of one thread: the lock never waits.
-                let mut mixture = mixture
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner);
-                em_shard(shard, &phi, (topics, a), &mut mixture)
-            });
+            let log_likelihood =
+                self.add_parts(&states, (&mut rows, 1.0), |arch, shard, mixture| {
+                    let phi = counts.phi(&shard.dictionary, topics, b);
+                    // Each shard is one item of one thread: the lock never waits.
+                    let mut mixture = mixture
+                        .lock()
+                        .unwrap_or_else(std::sync::PoisonError::into_inner);
+                    arch.dispatch(EmShard {
+                        shard,
+                        phi: &phi,
+                        prior: (topics, a),
+                        mixtures: &mut mixture,
+                    })
+                });
             mixtures = states
                 .into_iter()
                 .map(|(_, mixture)| {
@@ -261,13 +265,14 @@ impl Run<'_> {
                 for value in rows.iter_mut().flatten() {
                     *value *= 1.0 - rho;
                 }
-                log_likelihood += self.add_parts(batch, (&mut rows, rho * scale), |shard, ()| {
-                    fold_in_shard(
-                        shard,
-                        &counts.phi(&shard.dictionary, topics, b),
-                        (topics, a),
-                    )
-                });
+                log_likelihood +=
+                    self.add_parts(batch, (&mut rows, rho * scale), |arch, shard, ()| {
+                        arch.dispatch(FoldInShard {
+                            shard,
+                            phi: &counts.phi(&shard.dictionary, topics, b),
+                            prior: (topics, a),
+                        })
+                    });
                 counts = Counts::new(rows);
             }
             self.report(epoch, log_likelihood);
@@ -287,12 +292,12 @@ impl Run<'_> {
         for index in 0..self.params.iterations {
             let counts = Counts::new(rows);
             rows = self.zero();
-            let log_likelihood = self.add_parts(&shards, (&mut rows, 1.0), |shard, ()| {
-                fold_in_shard(
+            let log_likelihood = self.add_parts(&shards, (&mut rows, 1.0), |arch, shard, ()| {
+                arch.dispatch(FoldInShard {
                     shard,
-                    &counts.phi(&shard.dictionary, topics, b),
-                    (topics, a),
-                )
+                    phi: &counts.phi(&shard.dictionary, topics, b),
+                    prior: (topics, a),
+                })
             });
             let mean = self.report(self.params.online_epochs + index, log_likelihood);
             still = if (mean - last).abs() < CONVERGED * mean.abs() {
@@ -389,6 +394,39 @@ fn random_start<const KP: usize>(
         log_likelihood: 0.0,
     };
     (part, mixtures)
+}
+
+/// Work of `em_shard`, compiled for the processor at hand: all of it is inlined into `with_simd`, which has AVX2 where there is.
+struct EmShard<'a, const KP: usize> {
+    shard: &'a Shard,
+    phi: &'a [Row<KP>],
+    prior: (usize, f32),
+    mixtures: &'a mut [Row<KP>],
+}
+
+impl<const KP: usize> pulp::WithSimd for EmShard<'_, KP> {
+    type Output = Part<KP>;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Part<KP> {
+        em_shard(self.shard, self.phi, self.prior, self.mixtures)
+    }
+}
+
+/// Work of `fold_in_shard`, likewise.
+struct FoldInShard<'a, const KP: usize> {
+    shard: &'a Shard,
+    phi: &'a [Row<KP>],
+    prior: (usize, f32),
+}
+
+impl<const KP: usize> pulp::WithSimd for FoldInShard<'_, KP> {
+    type Output = Part<KP>;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Part<KP> {
+        fold_in_shard(self.shard, self.phi, self.prior)
+    }
 }
 
 /// One sweep of each document from its mixture of the last iteration.
