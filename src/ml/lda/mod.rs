@@ -16,6 +16,7 @@
 mod corpus;
 mod fit;
 mod kernel;
+mod merge;
 mod model;
 mod params;
 

@@ -1,0 +1,46 @@
+//! Merges superfluous topics.
+
+/// Merges the two topics whose union loses least log-likelihood of words, until `wanted` are left; ties go to the lower numbers.
+pub(super) fn merge_topics<const KP: usize>(
+    mut rows: Vec<[f64; KP]>,
+    mut topics: usize,
+    wanted: usize,
+) -> Vec<[f64; KP]> {
+    while topics > wanted {
+        let columns: Vec<Vec<f64>> = (0..topics)
+            .map(|k| rows.iter().map(|row| row[k]).collect())
+            .collect();
+        let alone: Vec<f64> = columns
+            .iter()
+            .map(|column| entropy(column.iter().copied()))
+            .collect();
+        let mut best = (f64::INFINITY, 0, 1);
+        for left in 0..topics {
+            for right in left + 1..topics {
+                let both = columns[left]
+                    .iter()
+                    .zip(&columns[right])
+                    .map(|(l, r)| l + r);
+                let cost = entropy(both) - alone[left] - alone[right];
+                if cost < best.0 {
+                    best = (cost, left, right);
+                }
+            }
+        }
+        let (_, left, right) = best;
+        topics -= 1;
+        for row in &mut rows {
+            row[left] += row[right];
+            row[right] = row[topics];
+            row[topics] = 0.0;
+        }
+    }
+    rows
+}
+
+/// −Σ x ln(x / Σ x).
+fn entropy(values: impl Iterator<Item = f64> + Clone) -> f64 {
+    let total: f64 = values.clone().sum();
+    let terms = values.filter(|&x| x > 0.0).map(|x| x * x.ln());
+    total * total.max(1e-300).ln() - terms.sum::<f64>()
+}
