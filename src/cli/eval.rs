@@ -186,6 +186,9 @@ fn fit_one(
         }));
     });
     let fit_s = started.elapsed().as_secs_f64();
+    if std::io::stderr().is_terminal() {
+        drop(writeln!(std::io::stderr()));
+    }
     let perplexity = model.perplexity(&corpora.observed, &corpora.held, &FOLD_IN, threads);
     let report = json!({
         "seed": params.get().seed,

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use parquet::errors::ParquetError;
+
 use crate::engine::source;
 use crate::ml::lda::ParamsError;
 
@@ -35,6 +37,9 @@ pub(super) fn code(error: &anyhow::Error) -> u8 {
     }
     for cause in error.chain() {
         if let Some(source::Error::Format(_)) = cause.downcast_ref() {
+            return REJECTED;
+        }
+        if cause.is::<ParquetError>() {
             return REJECTED;
         }
         if let Some(error) = cause.downcast_ref::<io::Error>() {

@@ -94,5 +94,5 @@ fn wrong_values_and_files_are_refused() {
     );
     assert_fails(&[corpus, "--alpha", "1"], 2, "alpha is 1, must be over 1");
     assert_fails(&[corpus], 1, "no column `count`");
-    assert_fails(&["LICENSE"], 1, "LICENSE");
+    assert_fails(&["LICENSE"], 7, "LICENSE");
 }

@@ -348,3 +348,24 @@ fn an_empty_corpus_gives_an_empty_model() {
         assert_eq!(model.counts().iter().sum::<f64>(), 0.0);
     }
 }
+
+/// No document is long enough to start a topic from, and still the two kinds of documents must be told apart.
+#[test]
+fn topics_of_short_documents_are_found() {
+    let words = |document: u64| {
+        (0..4_u32).map(move |word| (document, word + 4 * u32::try_from(document % 2).unwrap(), 1))
+    };
+    let triples: Triples = (0..300).flat_map(words).collect();
+    let p = fit(
+        &triples,
+        8,
+        LdaParams {
+            topics: 2,
+            ..ONLINE
+        },
+        1,
+    )
+    .word_probabilities();
+    let of_first_kind: f64 = (0..4).map(|word| p[word * 2]).sum();
+    assert!(!(0.01..0.99).contains(&of_first_kind), "{of_first_kind}");
+}

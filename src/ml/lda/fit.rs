@@ -37,6 +37,8 @@ const KAPPA: f64 = 0.6;
 const MINIBATCHES: usize = 100;
 /// Documents of which the start of one topic is made.
 const START_DOCUMENTS: usize = 50;
+/// Tokens that such a document has, where there are documents of so many.
+const START_TOKENS: f64 = 20.0;
 /// Batch epochs stop when the log-likelihood of a token moves less than this share twice in a row.
 const CONVERGED: f64 = 1e-4;
 
@@ -131,16 +133,21 @@ struct Part<const KP: usize> {
 }
 
 impl<const KP: usize> Part<KP> {
-    /// Adds the part times `scale` to S, in multiples of 2^−20 so that f64 sums are exact in any order.
+    /// Adds the part times `scale` to S, whose cells are multiples of 2^−20 and stay so.
     fn add_to(&self, counts: &mut [[f64; KP]], dictionary: &[u32], scale: f64) {
-        // 1.5 · 2^(52 − 20): adding it makes the last bit of a number worth 2^−20.
-        const ROUND: f64 = 6_442_450_944.0;
         for (row, &word) in self.rows.iter().zip(dictionary) {
             for (sum, value) in counts[word as usize].iter_mut().zip(row) {
-                *sum += (f64::from(*value) * scale + ROUND) - ROUND;
+                *sum += exact(f64::from(*value) * scale);
             }
         }
     }
+}
+
+/// Rounds a count to a multiple of 2^−20, so that f64 sums are exact in any order.
+fn exact(count: f64) -> f64 {
+    // 1.5 · 2^(52 − 20): adding it makes the last bit of a number worth 2^−20.
+    const ROUND: f64 = 6_442_450_944.0;
+    (count + ROUND) - ROUND
 }
 
 impl Run<'_> {
@@ -163,17 +170,17 @@ impl Run<'_> {
     }
 
     /// Maps shards in waves of two a thread, so that few parts are held, and adds each to `rows`; returns the log-likelihood.
-    fn add_parts<const KP: usize, T: Sync>(
+    fn add_parts<const KP: usize>(
         &self,
-        shards: &[(&Shard, T)],
+        shards: &[&Shard],
         (rows, scale): (&mut [[f64; KP]], f64),
-        map: impl Fn(pulp::Arch, &Shard, &T) -> Part<KP> + Sync,
+        map: impl Fn(pulp::Arch, &Shard) -> Part<KP> + Sync,
     ) -> f64 {
         let (arch, threads) = (self.arch, self.threads);
         let mut log_likelihood = 0.0;
         for wave in shards.chunks(threads.get() * 2) {
-            let parts = parallel::map(threads, wave, |(shard, state)| map(arch, shard, state));
-            for (part, (shard, _)) in parts.iter().zip(wave) {
+            let parts = parallel::map(threads, wave, |shard| map(arch, shard));
+            for (part, shard) in parts.iter().zip(wave) {
                 part.add_to(rows, &shard.dictionary, scale);
                 log_likelihood += part.log_likelihood;
             }
@@ -193,12 +200,7 @@ impl Run<'_> {
 
     /// Spark's `EMLDAOptimizer`: random soft assignment of each pair, then Jacobi updates of N_j and S.
     fn em<const KP: usize>(&mut self) -> Vec<[f64; KP]> {
-        let (topics, a, b) = (
-            self.params.topics,
-            self.params.document_pseudo_count,
-            self.params.word_pseudo_count,
-        );
-        let seed = self.params.seed;
+        let (topics, seed) = (self.params.topics, self.params.seed);
         let mut rows = self.zero::<KP>();
         let starts = parallel::map(self.threads, &self.corpus.shards, |shard| {
             random_start::<KP>(shard, topics, seed)
@@ -211,37 +213,42 @@ impl Run<'_> {
         for index in 0..self.params.iterations {
             let counts = Counts::new(rows);
             rows = self.zero();
-            let states: Vec<_> = self
-                .corpus
-                .shards
-                .iter()
-                .zip(mixtures.into_iter().map(std::sync::Mutex::new))
-                .collect();
-            let log_likelihood =
-                self.add_parts(&states, (&mut rows, 1.0), |arch, shard, mixture| {
-                    let phi = counts.phi(&shard.dictionary, topics, b);
-                    // Each shard is one item of one thread: the lock never waits.
-                    let mut mixture = mixture
-                        .lock()
-                        .unwrap_or_else(std::sync::PoisonError::into_inner);
-                    arch.dispatch(EmShard {
-                        shard,
-                        phi: &phi,
-                        prior: (topics, a),
-                        mixtures: &mut mixture,
-                    })
-                });
-            mixtures = states
-                .into_iter()
-                .map(|(_, mixture)| {
-                    mixture
-                        .into_inner()
-                        .unwrap_or_else(std::sync::PoisonError::into_inner)
-                })
-                .collect();
+            let log_likelihood = self.em_epoch(&counts, &mut mixtures, &mut rows);
             self.report(index, log_likelihood);
         }
         rows
+    }
+
+    /// One Jacobi update: adds to `rows`, which are 0, and replaces the mixtures of every shard.
+    fn em_epoch<const KP: usize>(
+        &self,
+        counts: &Counts<KP>,
+        mixtures: &mut [Vec<Row<KP>>],
+        rows: &mut [[f64; KP]],
+    ) -> f64 {
+        let (arch, threads) = (self.arch, self.threads);
+        let (topics, a) = (self.params.topics, self.params.document_pseudo_count);
+        let b = self.params.word_pseudo_count;
+        let mut log_likelihood = 0.0;
+        let wave_shards = threads.get() * 2;
+        let waves = self.corpus.shards.chunks(wave_shards);
+        for (shards, mixtures) in waves.zip(mixtures.chunks_mut(wave_shards)) {
+            let wave: Vec<_> = shards.iter().zip(mixtures.iter()).collect();
+            let parts = parallel::map(threads, &wave, |(shard, mixtures)| {
+                arch.dispatch(EmShard {
+                    shard,
+                    phi: &counts.phi(&shard.dictionary, topics, b),
+                    prior: (topics, a),
+                    mixtures,
+                })
+            });
+            for ((mixture, shard), (part, updated)) in mixtures.iter_mut().zip(shards).zip(parts) {
+                part.add_to(rows, &shard.dictionary, 1.0);
+                log_likelihood += part.log_likelihood;
+                *mixture = updated;
+            }
+        }
+        log_likelihood
     }
 
     /// Minibatches with natural-gradient steps, from topics made of documents.
@@ -258,22 +265,21 @@ impl Run<'_> {
             let order = self.shard_order(epoch);
             let mut log_likelihood = 0.0;
             for batch in order.chunks(batch_shards) {
-                let documents: usize = batch.iter().map(|(shard, ())| shard.keys.len()).sum();
+                let documents: usize = batch.iter().map(|shard| shard.keys.len()).sum();
                 let scale = self.corpus.documents() as f64 / documents as f64;
                 let rho = f64::powf(TAU0 + step, -KAPPA);
                 step += 1.0;
                 let mut rows = counts.rows.clone();
                 for value in rows.iter_mut().flatten() {
-                    *value *= 1.0 - rho;
+                    *value = exact(*value * (1.0 - rho));
                 }
-                log_likelihood +=
-                    self.add_parts(batch, (&mut rows, rho * scale), |arch, shard, ()| {
-                        arch.dispatch(FoldInShard {
-                            shard,
-                            phi: &counts.phi(&shard.dictionary, topics, b),
-                            prior: (topics, a),
-                        })
-                    });
+                log_likelihood += self.add_parts(batch, (&mut rows, rho * scale), |arch, shard| {
+                    arch.dispatch(FoldInShard {
+                        shard,
+                        phi: &counts.phi(&shard.dictionary, topics, b),
+                        prior: (topics, a),
+                    })
+                });
                 counts = Counts::new(rows);
             }
             self.report(epoch, log_likelihood);
@@ -288,12 +294,12 @@ impl Run<'_> {
             self.params.document_pseudo_count,
             self.params.word_pseudo_count,
         );
-        let shards: Vec<_> = self.corpus.shards.iter().map(|shard| (shard, ())).collect();
+        let shards: Vec<_> = self.corpus.shards.iter().collect();
         let (mut last, mut still) = (f64::NEG_INFINITY, 0);
         for index in 0..self.params.iterations {
             let counts = Counts::new(rows);
             rows = self.zero();
-            let log_likelihood = self.add_parts(&shards, (&mut rows, 1.0), |arch, shard, ()| {
+            let log_likelihood = self.add_parts(&shards, (&mut rows, 1.0), |arch, shard| {
                 arch.dispatch(FoldInShard {
                     shard,
                     phi: &counts.phi(&shard.dictionary, topics, b),
@@ -315,12 +321,23 @@ impl Run<'_> {
     }
 
     /// Shards in the order of this epoch.
-    fn shard_order(&self, epoch: u32) -> Vec<(&Shard, ())> {
+    fn shard_order(&self, epoch: u32) -> Vec<&Shard> {
         let mut order: Vec<_> = (0_u64..).zip(&self.corpus.shards).collect();
         order.sort_by_key(|(index, _)| {
             rng::bits(self.params.seed, &[USE_ORDER, u64::from(epoch), *index])
         });
-        order.into_iter().map(|(_, shard)| (shard, ())).collect()
+        order.into_iter().map(|(_, shard)| shard).collect()
+    }
+
+    /// Documents that topics may start from: those of enough tokens, or all where there is none, since topics without documents
+    /// would start equal and stay so.
+    fn start_documents(&self) -> Vec<(&Shard, usize)> {
+        let shards = self.corpus.shards.iter();
+        let all = shards.flat_map(|shard| (0..shard.keys.len()).map(move |index| (shard, index)));
+        let is_long =
+            |(shard, index): &(&Shard, usize)| tokens(shard.document(*index).1) >= START_TOKENS;
+        let long: Vec<_> = all.clone().filter(is_long).collect();
+        if long.is_empty() { all.collect() } else { long }
     }
 
     /// Each topic half of the background, half of the square roots of counts of some documents.
@@ -331,26 +348,20 @@ impl Run<'_> {
     )]
     fn document_start<const KP: usize>(&self, topics: usize) -> Vec<[f64; KP]> {
         let mut background = vec![0.0; self.corpus.vocabulary()];
-        let mut long = Vec::new();
         for shard in &self.corpus.shards {
             for (&word, &count) in shard.words.iter().zip(&shard.counts) {
                 background[shard.dictionary[word as usize] as usize] += f64::from(count);
             }
-            let documents = 0..shard.keys.len();
-            long.extend(
-                documents
-                    .filter(|&index| shard.document(index).1.iter().sum::<f32>() >= 20.0)
-                    .map(|index| (shard, index)),
-            );
         }
+        let documents = self.start_documents();
         let mut rows = self.zero::<KP>();
         let share = 1.0 / topics as f64;
         for topic in 0..topics {
             let mut sample = vec![0.0; self.corpus.vocabulary()];
-            for draw in 0..START_DOCUMENTS.min(long.len()) {
+            for draw in 0..START_DOCUMENTS.min(documents.len()) {
                 let key = [USE_DOCUMENTS, topic as u64, draw as u64];
-                let (shard, index) =
-                    long[(rng::bits(self.params.seed, &key) % long.len() as u64) as usize];
+                let (shard, index) = documents
+                    [(rng::bits(self.params.seed, &key) % documents.len() as u64) as usize];
                 let (words, counts) = shard.document(index);
                 for (&word, &count) in words.iter().zip(counts) {
                     sample[shard.dictionary[word as usize] as usize] += f64::from(count.sqrt());
@@ -402,14 +413,14 @@ struct EmShard<'a, const KP: usize> {
     shard: &'a Shard,
     phi: &'a [Row<KP>],
     prior: (usize, f32),
-    mixtures: &'a mut [Row<KP>],
+    mixtures: &'a [Row<KP>],
 }
 
 impl<const KP: usize> pulp::WithSimd for EmShard<'_, KP> {
-    type Output = Part<KP>;
+    type Output = (Part<KP>, Vec<Row<KP>>);
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> Part<KP> {
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Self::Output {
         em_shard(self.shard, self.phi, self.prior, self.mixtures)
     }
 }
@@ -430,17 +441,18 @@ impl<const KP: usize> pulp::WithSimd for FoldInShard<'_, KP> {
     }
 }
 
-/// One sweep of each document from its mixture of the last iteration.
+/// One sweep of each document from its mixture of the last iteration; returns the new mixtures too.
 #[inline(always)]
 fn em_shard<const KP: usize>(
     shard: &Shard,
     phi: &[Row<KP>],
     (topics, a): (usize, f32),
-    mixtures: &mut [Row<KP>],
-) -> Part<KP> {
+    mixtures: &[Row<KP>],
+) -> (Part<KP>, Vec<Row<KP>>) {
     let mut rows = vec![[0.0; KP]; phi.len()];
+    let mut updated = mixtures.to_vec();
     let mut log_likelihood = 0.0;
-    for (index, mixture) in mixtures.iter_mut().enumerate() {
+    for (index, mixture) in updated.iter_mut().enumerate() {
         let mut t = *mixture;
         t[..topics].iter_mut().for_each(|weight| *weight += a);
         let document = shard.document(index);
@@ -450,7 +462,7 @@ fn em_shard<const KP: usize>(
             *mixture = t * acc;
         }
     }
-    finish(rows, phi, log_likelihood)
+    (finish(rows, phi, log_likelihood), updated)
 }
 
 /// Each document folded in from a flat start.

@@ -60,7 +60,7 @@ pub(super) fn dot<const KP: usize>(row: &Row<KP>, t: &Row<KP>) -> f32 {
 }
 
 /// Returns the topic mix weights g = a + N_j of a document under fixed φ, from a flat start: at most `sweeps_max` sweeps, until
-/// the change is below 1 % of the sum. The first `topics` lanes are in use.
+/// the change is below `tolerance` times the sum. The first `topics` lanes are in use.
 #[inline(always)]
 pub(super) fn fold_in<const KP: usize>(
     phi: &[Row<KP>],

@@ -77,21 +77,20 @@ impl LdaModel {
             .collect()
     }
 
-    /// Returns smoothed φ rows of the words in `dictionary`.
+    /// Returns smoothed φ rows of the words in `dictionary`; `sums` is S_k.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_precision_loss,
         reason = "the kernel works in f32"
     )]
-    fn phi(&self, dictionary: &[u32]) -> Vec<Row<LANES>> {
+    fn phi(&self, dictionary: &[u32], sums: &[f64]) -> Vec<Row<LANES>> {
         let words = (self.counts.len() / self.topics) as f64;
         let b = self.word_pseudo_count;
-        let sums = self.topic_counts();
         let rows = dictionary.iter().map(|&word| {
             let start = word as usize * self.topics;
             let mut row = [0.0; LANES];
             let counts = &self.counts[start..start + self.topics];
-            for ((lane, count), sum) in row.iter_mut().zip(counts).zip(&sums) {
+            for ((lane, count), sum) in row.iter_mut().zip(counts).zip(sums) {
                 *lane = ((count + b) / (sum + words * b)) as f32;
             }
             row
@@ -109,8 +108,9 @@ impl LdaModel {
         params: &MixtureParams,
         threads: NonZeroUsize,
     ) -> f64 {
+        let sums = self.topic_counts();
         let parts = parallel::map(threads, &observed.shards, |shard| {
-            self.shard_likelihood(shard, held, params)
+            self.shard_likelihood(shard, held, &sums, params)
         });
         let (log_likelihood, tokens) = parts
             .iter()
@@ -122,9 +122,10 @@ impl LdaModel {
         &self,
         observed: &Shard,
         held: &Corpus,
+        sums: &[f64],
         params: &MixtureParams,
     ) -> (f64, f64) {
-        let phi = self.phi(&observed.dictionary);
+        let phi = self.phi(&observed.dictionary, sums);
         let stop = (params.sweeps_max, params.tolerance);
         let mut total = (0.0, 0.0);
         for (index, &key) in observed.keys.iter().enumerate() {
@@ -139,7 +140,7 @@ impl LdaModel {
                 .iter()
                 .map(|&word| shard.dictionary[word as usize])
                 .collect();
-            for (row, &count) in self.phi(&ids).iter().zip(counts) {
+            for (row, &count) in self.phi(&ids, sums).iter().zip(counts) {
                 let p = f64::from(kernel::dot(row, &g)) / f64::from(norm);
                 total.0 += f64::from(count) * p.max(1e-300).ln();
                 total.1 += f64::from(count);
