@@ -15,6 +15,7 @@
 //! [`word`] records to words · [`wire`] bytes to records · [`parallel`] threads.
 
 pub mod cli;
+pub mod config;
 pub mod engine;
 pub mod ml;
 pub mod parallel;

@@ -1,0 +1,428 @@
+//! Configuration: layers of `key = value`, each value with its origin, checked against the keys of `conf/default.yaml`.
+//!
+//! ```text
+//! conf/default.yaml < environment < site file < job file < -D        the later wins; every unknown key is an error
+//! ```
+//! [`Layers`] collects, [`Layers::check`] makes a [`Config`] of it, whose fields have types, units and checked ranges.
+
+mod value;
+mod yaml;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use serde_saphyr::Spanned;
+
+use crate::config::yaml::Node;
+
+/// The text of `conf/default.yaml`: every key, its default and its reason.
+pub const DEFAULTS: &str = include_str!("../../conf/default.yaml");
+/// Environment variables of this prefix set keys: `KLIEG_SUSPICIOUS__TOPICS` is `suspicious.topics`.
+const ENVIRONMENT_PREFIX: &str = "KLIEG_";
+
+/// Where a value was set.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Origin {
+    /// `conf/default.yaml`, line.
+    Default(u64),
+    /// An environment variable.
+    Environment(String),
+    /// A file, line and column.
+    File(String, u64, u64),
+    /// The command line.
+    Flag,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default(line) => write!(f, "conf/default.yaml:{line}"),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::File(path, line, column) => write!(f, "{path}:{line}:{column}"),
+            Self::Flag => f.write_str("command line"),
+        }
+    }
+}
+
+/// A value that cannot be used, or a key that does not exist.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file is not YAML.
+    #[error("{path}: {message}")]
+    Syntax {
+        /// The file.
+        path: String,
+        /// What the parser says, with line and column.
+        message: String,
+    },
+    /// Not a key of `conf/default.yaml`.
+    #[error("{origin}: unknown key `{key}`{}", nearest.as_ref().map(|n| format!(", did you mean `{n}`?")).unwrap_or_default())]
+    UnknownKey {
+        /// Where it stands.
+        origin: Origin,
+        /// The key with its sections.
+        key: String,
+        /// The most similar key.
+        nearest: Option<String>,
+    },
+    /// A list or a map where one value is wanted, or the other way round.
+    #[error("{origin}: `{key}` must be {wanted}")]
+    Shape {
+        /// Where it stands.
+        origin: Origin,
+        /// The key.
+        key: String,
+        /// What it must be.
+        wanted: &'static str,
+    },
+    /// A value of the wrong kind or out of range.
+    #[error("{origin}: `{key}` is `{value}`, must be {wanted}")]
+    Value {
+        /// Where it stands.
+        origin: Origin,
+        /// The key.
+        key: String,
+        /// The text of the value.
+        value: String,
+        /// What it must be.
+        wanted: String,
+    },
+    /// A job file without a key that it must have.
+    #[error("{path}: key `{key}` is missing")]
+    MissingKey {
+        /// The file.
+        path: String,
+        /// The key.
+        key: &'static str,
+    },
+}
+
+/// What decides the day and hour of a flow.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EventTime {
+    /// Its first packet.
+    Start,
+    /// When the collector received it.
+    Received,
+}
+
+/// Keys under `ingest`.
+#[derive(Clone, Debug)]
+pub struct Ingest {
+    /// What decides day and hour.
+    pub event_time: EventTime,
+    /// How far events may lie from the time in a file's name, milliseconds.
+    pub slack_ms: u64,
+    /// Raw bytes of a split.
+    pub split_bytes: u64,
+    /// Share of rejected records above which nothing is published, 0 to 1.
+    pub rejects_max: f64,
+    /// A file younger than this is waited for, milliseconds.
+    pub settle_ms: u64,
+}
+
+/// Keys under `suspicious`.
+#[derive(Clone, Debug)]
+pub struct Suspicious {
+    /// Compute as Spot does where Spot errs.
+    pub compat_spot: bool,
+    /// False for the fall-back without models.
+    pub has_model: bool,
+    /// True for `em`, false for `online`.
+    pub em: bool,
+    /// K.
+    pub topics: usize,
+    /// Models trained on presence.
+    pub models: usize,
+    /// Models trained on counts.
+    pub token_models: usize,
+    /// α.
+    pub alpha: f64,
+    /// η.
+    pub beta: f64,
+    /// Batch epochs.
+    pub iterations: u32,
+    /// Minibatch epochs.
+    pub online_epochs: u32,
+    /// Per cent of documents.
+    pub held_out: u64,
+    /// The highest p that is kept.
+    pub threshold: f64,
+    /// Flows that are kept; `None` for all below the threshold.
+    pub max_results: Option<usize>,
+    /// Groups of each order.
+    pub groups: usize,
+    /// Share of half B.
+    pub half_b: f64,
+}
+
+/// The checked configuration of a run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Root folder of the warehouse.
+    pub warehouse: PathBuf,
+    /// Threads.
+    pub threads: NonZeroUsize,
+    /// Bytes that plans may take.
+    pub memory_bytes: u64,
+    /// Seed of all random numbers.
+    pub seed: u64,
+    /// Ingest.
+    pub ingest: Ingest,
+    /// Suspicious connections.
+    pub suspicious: Suspicious,
+}
+
+/// What a job file says beside configuration.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct JobKeys {
+    /// `name`.
+    pub name: String,
+    /// `pipeline` and where it stands.
+    pub pipeline: (String, Origin),
+    /// `steps`, each with where it stands.
+    pub steps: Vec<(String, Origin)>,
+}
+
+/// Layers of configuration, the later over the earlier.
+#[derive(Clone, Debug)]
+pub struct Layers {
+    values: BTreeMap<String, (String, Origin)>,
+}
+
+impl Layers {
+    /// Starts with the defaults and the environment.
+    ///
+    /// # Errors
+    /// A variable of our prefix that names no key.
+    pub fn try_new(environment: impl Iterator<Item = (String, String)>) -> Result<Self, Error> {
+        let mut layers = Self {
+            values: BTreeMap::new(),
+        };
+        let node = yaml::parse(DEFAULTS).map_err(|message| Error::Syntax {
+            path: "conf/default.yaml".to_owned(),
+            message,
+        })?;
+        let origin = |spot: (u64, u64)| Origin::Default(spot.0);
+        flatten("", &node, &origin, &mut |key, value, origin| {
+            layers.values.insert(key, (value, origin));
+            Ok(())
+        })?;
+        for (name, value) in environment {
+            let Some(key) = name.strip_prefix(ENVIRONMENT_PREFIX) else {
+                continue;
+            };
+            let key = key.to_lowercase().replace("__", ".");
+            layers.set(key, value, Origin::Environment(name))?;
+        }
+        Ok(layers)
+    }
+
+    /// Sets one key.
+    ///
+    /// # Errors
+    /// The key does not exist.
+    pub fn set(&mut self, key: String, value: String, origin: Origin) -> Result<(), Error> {
+        match self.values.get_mut(&key) {
+            Some(slot) => {
+                *slot = (value, origin);
+                Ok(())
+            }
+            None => Err(Error::UnknownKey {
+                nearest: nearest(&key, self.values.keys().map(String::as_str)),
+                origin,
+                key,
+            }),
+        }
+    }
+
+    /// Lays a site file over.
+    ///
+    /// # Errors
+    /// Not YAML, or an unknown key.
+    pub fn add_site(&mut self, path: &str, text: &str) -> Result<(), Error> {
+        let node = parse(path, text)?;
+        self.add(path, &node)
+    }
+
+    /// Lays a job file over and returns its own keys.
+    ///
+    /// # Errors
+    /// Not YAML, an unknown key, or `name`, `pipeline` or `steps` missing.
+    pub fn add_job(&mut self, path: &str, text: &str) -> Result<JobKeys, Error> {
+        let Node::Map(entries) = parse(path, text)? else {
+            return Err(Error::MissingKey { path: path.to_owned(), key: "name" });
+        };
+        let (mut name, mut pipeline, mut steps) = (None, None, None);
+        let mut rest = Vec::new();
+        for (key, node) in entries {
+            match key.value.as_str() {
+                "name" => name = Some(scalar(path, &key.value, &node)?.0),
+                "pipeline" => pipeline = Some(scalar(path, &key.value, &node)?),
+                "steps" => steps = Some(list(path, &key.value, &node)?),
+                _ => rest.push((key, node)),
+            }
+        }
+        self.add_entries(path, &rest, &["name", "pipeline", "steps"])?;
+        let missing = |key| Error::MissingKey { path: path.to_owned(), key };
+        Ok(JobKeys {
+            name: name.ok_or_else(|| missing("name"))?,
+            pipeline: pipeline.ok_or_else(|| missing("pipeline"))?,
+            steps: steps.ok_or_else(|| missing("steps"))?,
+        })
+    }
+
+    fn add(&mut self, path: &str, node: &Node) -> Result<(), Error> {
+        match node {
+            Node::Map(entries) => self.add_entries(path, entries, &[]),
+            Node::Scalar(_) | Node::List(_) => Err(Error::Shape {
+                origin: Origin::File(path.to_owned(), 1, 1),
+                key: "(the file)".to_owned(),
+                wanted: "a map of keys",
+            }),
+        }
+    }
+
+    fn add_entries(
+        &mut self,
+        path: &str,
+        entries: &[(Spanned<String>, Spanned<Node>)],
+        own_keys: &[&str],
+    ) -> Result<(), Error> {
+        let origin = |(line, column): (u64, u64)| Origin::File(path.to_owned(), line, column);
+        for (key, node) in entries {
+            let prefix = &key.value;
+            let is_section = self.values.keys().any(|known| known.starts_with(&format!("{prefix}.")));
+            if is_section || self.values.contains_key(prefix) {
+                check_shape(prefix, key, node, is_section, &origin)?;
+                let entry = std::iter::once((key, node));
+                flatten_entries("", entry, &origin, &mut |key, value, origin| {
+                    self.set(key, value, origin)
+                })?;
+                continue;
+            }
+            let known = self.values.keys().map(String::as_str).chain(own_keys.iter().copied());
+            return Err(Error::UnknownKey {
+                origin: origin(spot(&key.referenced)),
+                nearest: nearest(prefix, known),
+                key: prefix.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Every key with its value and origin, by key.
+    pub fn values(&self) -> impl Iterator<Item = (&str, &str, &Origin)> {
+        let entries = self.values.iter();
+        entries.map(|(key, (value, origin))| (key.as_str(), value.as_str(), origin))
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// The first value that cannot be used.
+    pub fn check(&self) -> Result<Config, Error> {
+        value::check(&self.values)
+    }
+}
+
+fn parse(path: &str, text: &str) -> Result<Node, Error> {
+    yaml::parse(text).map_err(|message| Error::Syntax {
+        path: path.to_owned(),
+        message,
+    })
+}
+
+fn check_shape(
+    name: &str,
+    key: &Spanned<String>,
+    node: &Spanned<Node>,
+    is_section: bool,
+    origin: &impl Fn((u64, u64)) -> Origin,
+) -> Result<(), Error> {
+    let wanted = match (&node.value, is_section) {
+        (Node::Map(_), true) | (Node::Scalar(_), false) => return Ok(()),
+        (_, true) => "a map of keys",
+        (_, false) => "one value",
+    };
+    Err(Error::Shape {
+        origin: origin(spot(&key.referenced)),
+        key: name.to_owned(),
+        wanted,
+    })
+}
+
+fn spot(location: &serde_saphyr::Location) -> (u64, u64) {
+    (location.line(), location.column())
+}
+
+fn scalar(path: &str, key: &str, node: &Spanned<Node>) -> Result<(String, Origin), Error> {
+    let (line, column) = spot(&node.referenced);
+    let origin = Origin::File(path.to_owned(), line, column);
+    match &node.value {
+        Node::Scalar(text) => Ok((text.clone(), origin)),
+        Node::List(_) | Node::Map(_) => Err(Error::Shape {
+            origin,
+            key: key.to_owned(),
+            wanted: "one value",
+        }),
+    }
+}
+
+fn list(path: &str, key: &str, node: &Spanned<Node>) -> Result<Vec<(String, Origin)>, Error> {
+    match &node.value {
+        Node::List(items) => items.iter().map(|item| scalar(path, key, item)).collect(),
+        Node::Scalar(_) | Node::Map(_) => Ok(vec![scalar(path, key, node)?]),
+    }
+}
+
+type Sink<'a> = dyn FnMut(String, String, Origin) -> Result<(), Error> + 'a;
+
+fn flatten(
+    prefix: &str,
+    node: &Node,
+    origin: &impl Fn((u64, u64)) -> Origin,
+    sink: &mut Sink<'_>,
+) -> Result<(), Error> {
+    let Node::Map(entries) = node else {
+        return Ok(());
+    };
+    flatten_entries(prefix, entries.iter().map(|(key, node)| (key, node)), origin, sink)
+}
+
+fn flatten_entries<'a>(
+    prefix: &str,
+    entries: impl Iterator<Item = (&'a Spanned<String>, &'a Spanned<Node>)>,
+    origin: &impl Fn((u64, u64)) -> Origin,
+    sink: &mut Sink<'_>,
+) -> Result<(), Error> {
+    for (key, node) in entries {
+        let name = format!("{prefix}{}", key.value);
+        match &node.value {
+            Node::Map(_) => flatten(&format!("{name}."), &node.value, origin, sink)?,
+            Node::Scalar(text) => sink(name, text.clone(), origin(spot(&key.referenced)))?,
+            Node::List(_) => {
+                return Err(Error::Shape {
+                    origin: origin(spot(&key.referenced)),
+                    key: name,
+                    wanted: "one value",
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Returns the most similar name, where one is similar enough to be a slip of the pen.
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+    let leaf = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+    let scored = known.map(|key| {
+        let whole = strsim::jaro_winkler(name, key);
+        (whole.max(strsim::jaro_winkler(&leaf(name), &leaf(key)) - 0.05), key)
+    });
+    let best = scored.max_by(|left, right| left.0.total_cmp(&right.0))?;
+    (best.0 > 0.75).then(|| best.1.to_owned())
+}

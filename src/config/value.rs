@@ -1,0 +1,130 @@
+//! Texts of values to typed, checked values.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::config::Config;
+use crate::config::Error;
+use crate::config::EventTime;
+use crate::config::Ingest;
+use crate::config::Origin;
+use crate::config::Suspicious;
+
+struct Values<'a>(&'a BTreeMap<String, (String, Origin)>);
+
+pub(super) fn check(values: &BTreeMap<String, (String, Origin)>) -> Result<Config, Error> {
+    let values = Values(values);
+    let threads: usize = values.number("threads", 0, 4096)?;
+    let processors = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    Ok(Config {
+        warehouse: values.parsed("warehouse", "a file:// URL or an absolute path", folder)?,
+        threads: NonZeroUsize::new(threads).unwrap_or_else(processors),
+        memory_bytes: values.parsed("memory", "a size such as 2GiB, at least 64MiB", |text| {
+            bytes(text).filter(|&size| size >= 64 << 20)
+        })?,
+        seed: values.number("seed", 0, u64::MAX)?,
+        ingest: ingest(&values)?,
+        suspicious: suspicious(&values)?,
+    })
+}
+
+fn ingest(values: &Values<'_>) -> Result<Ingest, Error> {
+    let time = "a time such as 90s, 5m, 1h";
+    Ok(Ingest {
+        event_time: values.parsed("ingest.event_time", "start or received", |text| match text {
+            "start" => Some(EventTime::Start),
+            "received" => Some(EventTime::Received),
+            _ => None,
+        })?,
+        slack_ms: values.parsed("ingest.slack", time, milliseconds)?,
+        split_bytes: values.parsed("ingest.split_bytes", "a size such as 256MiB", |text| {
+            bytes(text).filter(|&size| size > 0)
+        })?,
+        rejects_max: values.number("ingest.rejects_max", 0.0, 1.0)?,
+        settle_ms: values.parsed("ingest.settle", time, milliseconds)?,
+    })
+}
+
+fn suspicious(values: &Values<'_>) -> Result<Suspicious, Error> {
+    let max_results: i64 = values.number("suspicious.max_results", -1, i64::MAX)?;
+    Ok(Suspicious {
+        compat_spot: values.choice("suspicious.compat", ["mended", "spot"])?,
+        has_model: values.choice("suspicious.model", ["none", "lda"])?,
+        em: values.choice("suspicious.optimizer", ["online", "em"])?,
+        topics: values.number("suspicious.topics", 1, 56)?,
+        models: values.number("suspicious.models", 1, 100)?,
+        token_models: values.number("suspicious.token_models", 1, 100)?,
+        alpha: values.number("suspicious.alpha", 1.000_001, 1000.0)?,
+        beta: values.number("suspicious.beta", 1.000_001, 1000.0)?,
+        iterations: values.number("suspicious.iterations", 1, 100_000)?,
+        online_epochs: values.number("suspicious.online_epochs", 0, 1000)?,
+        held_out: values.number("suspicious.held_out", 0, 50)?,
+        threshold: values.number("suspicious.threshold", 0.0, 1.0)?,
+        max_results: usize::try_from(max_results).ok().filter(|&rows| rows > 0),
+        groups: values.number("suspicious.groups", 1, 10_000_000)?,
+        half_b: values.number("suspicious.half_b", 0.0, 1.0)?,
+    })
+}
+
+impl Values<'_> {
+    fn parsed<T>(
+        &self,
+        key: &str,
+        wanted: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, Error> {
+        let (value, origin) = &self.0[key];
+        parse(value).ok_or_else(|| Error::Value {
+            origin: origin.clone(),
+            key: key.to_owned(),
+            value: value.clone(),
+            wanted: wanted.to_owned(),
+        })
+    }
+
+    fn number<T: FromStr + PartialOrd + std::fmt::Display>(
+        &self,
+        key: &str,
+        least: T,
+        most: T,
+    ) -> Result<T, Error> {
+        let wanted = format!("{least} to {most}");
+        self.parsed(key, &wanted, |text| {
+            let number = text.parse().ok()?;
+            (number >= least && number <= most).then_some(number)
+        })
+    }
+
+    /// True for the second choice.
+    fn choice(&self, key: &str, choices: [&str; 2]) -> Result<bool, Error> {
+        let wanted = choices.join(" or ");
+        self.parsed(key, &wanted, |text| {
+            choices.iter().position(|choice| *choice == text).map(|index| index == 1)
+        })
+    }
+}
+
+fn folder(text: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(text.strip_prefix("file://").unwrap_or(text));
+    path.is_absolute().then_some(path)
+}
+
+/// Parses 4096, 64KiB, 256MiB, 2GiB.
+fn bytes(text: &str) -> Option<u64> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40), ("B", 0)];
+    let split = |(unit, shift): (&str, u32)| Some((text.strip_suffix(unit)?, shift));
+    let (number, shift) = units.into_iter().find_map(split).unwrap_or((text, 0));
+    let number: u64 = number.trim().parse().ok()?;
+    number.checked_mul(1 << shift)
+}
+
+/// Parses 250ms, 90s, 5m, 1h, 2d.
+fn milliseconds(text: &str) -> Option<u64> {
+    let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+    let split = |(unit, factor): (&str, u64)| Some((text.strip_suffix(unit)?, factor));
+    let (number, factor) = units.into_iter().find_map(split)?;
+    let number: u64 = number.trim().parse().ok()?;
+    number.checked_mul(factor)
+}

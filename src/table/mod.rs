@@ -1,0 +1,7 @@
+//! The on-disk contract: schemas, Hive paths, Parquet settings, records to batches, text results.
+
+pub mod flow;
+pub mod hive;
+pub mod parquet;
+pub mod result_text;
+pub mod suspicious;
