@@ -19,5 +19,6 @@ pub mod config;
 pub mod engine;
 pub mod ml;
 pub mod parallel;
+pub mod table;
 pub mod wire;
 pub mod word;

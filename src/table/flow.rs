@@ -8,8 +8,6 @@ use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::array::Float32Array;
-use arrow::array::Int32Array;
-use arrow::array::Int64Array;
 use arrow::array::RecordBatch;
 use arrow::array::StringBuilder;
 use arrow::array::builder::Int32Builder;
@@ -81,7 +79,8 @@ pub struct FlowBuilder {
     columns: Vec<Column>,
     rows: usize,
     clock: Clock,
-    rip: Texts<IpAddr>,
+    /// The last exporter's address and its text.
+    rip: (Option<IpAddr>, String),
 }
 
 /// The text and parts of a second; many rows in a row share theirs.
@@ -90,13 +89,6 @@ struct Clock {
     second: Option<u64>,
     text: String,
     parts: [i32; 6],
-}
-
-/// The text of the last value.
-#[derive(Default)]
-struct Texts<K> {
-    last: Option<K>,
-    text: String,
 }
 
 impl Clock {
@@ -119,7 +111,7 @@ impl Clock {
         self.text.clear();
         let [y, mo, d, h, mi, s] = self.parts;
         // Writing to a String cannot fail.
-        drop(write!(self.text, "{y:04}-{mo:02}-{d:02} {h:02}:{mi:02}:{s:02}"));
+        _ = write!(self.text, "{y:04}-{mo:02}-{d:02} {h:02}:{mi:02}:{s:02}");
     }
 }
 
@@ -143,7 +135,7 @@ impl FlowBuilder {
             columns: COLUMNS.iter().map(column).collect(),
             rows: 0,
             clock: Clock::default(),
-            rip: Texts::default(),
+            rip: (None, String::new()),
         }
     }
 
@@ -158,10 +150,10 @@ impl FlowBuilder {
         self.rows += 1;
         self.clock.set(event_ms / 1000);
         let [y, mo, d, h, mi, s] = self.clock.parts.map(i64::from);
-        if self.rip.last != Some(record.router_ip) {
-            self.rip.last = Some(record.router_ip);
-            self.rip.text.clear();
-            push_ip(&mut self.rip.text, record.router_ip);
+        if self.rip.0 != Some(record.router_ip) {
+            self.rip.0 = Some(record.router_ip);
+            self.rip.1.clear();
+            push_ip(&mut self.rip.1, record.router_ip);
         }
         let mut row = Row { columns: self.columns.iter_mut() };
         row.text(&self.clock.text);
@@ -187,7 +179,7 @@ impl FlowBuilder {
         }
         row.small(i64::from(record.dst_tos));
         row.small(i64::from(record.direction));
-        row.text(&self.rip.text);
+        row.text(&self.rip.1);
         row.known(sampling);
         row.known(Some(u32::from(record.exporter_id)).filter(|&id| id > 0));
         row.known(Some(u32::from(record.end_reason)).filter(|&reason| reason > 0));
@@ -287,7 +279,7 @@ impl Row<'_> {
 fn push_ip(out: &mut impl std::fmt::Write, ip: IpAddr) {
     let IpAddr::V4(v4) = ip else {
         // Writing to memory cannot fail.
-        drop(write!(out, "{ip}"));
+        _ = write!(out, "{ip}");
         return;
     };
     let mut text = [0; 15];
@@ -308,16 +300,7 @@ fn push_ip(out: &mut impl std::fmt::Write, ip: IpAddr) {
         }
         push(b'0' + octet % 10);
     }
-    drop(out.write_str(std::str::from_utf8(&text[..length]).unwrap_or_default()));
-}
-
-/// The columns that words are made of, in the order of [`WORD_COLUMNS`].
-#[derive(Clone, Debug)]
-pub struct WordColumns<'a> {
-    /// `trhour`, `trminute`, `trsec`, `sport`, `dport`.
-    pub ints: [&'a Int32Array; 5],
-    /// `ipkt`, `ibyt`.
-    pub counters: [&'a Int64Array; 2],
+    _ = out.write_str(std::str::from_utf8(&text[..length]).unwrap_or_default());
 }
 
 /// Columns that words and filters need.

@@ -3,5 +3,4 @@
 pub mod flow;
 pub mod hive;
 pub mod parquet;
-pub mod result_text;
 pub mod suspicious;

@@ -1,0 +1,189 @@
+//! Writes the rows of a split as one Parquet file an hour; columns are encoded on several threads.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use arrow::array::RecordBatch;
+use parquet::arrow::ArrowSchemaConverter;
+use parquet::arrow::arrow_writer::ArrowColumnChunk;
+use parquet::arrow::arrow_writer::ArrowColumnWriter;
+use parquet::arrow::arrow_writer::ArrowRowGroupWriterFactory;
+use parquet::arrow::arrow_writer::compute_leaves;
+use parquet::errors::ParquetError;
+use parquet::file::writer::SerializedFileWriter;
+
+use crate::engine::ingest::IngestError;
+use crate::engine::ingest::Part;
+use crate::parallel;
+use crate::table;
+use crate::table::flow;
+use crate::table::hive;
+
+/// The writers of a split.
+pub(super) struct HourWriters {
+    staging: PathBuf,
+    name: String,
+    threads: NonZeroUsize,
+    hours: BTreeMap<u8, HourWriter>,
+    pending_rows: usize,
+}
+
+struct HourWriter {
+    path: PathBuf,
+    file: SerializedFileWriter<File>,
+    factory: ArrowRowGroupWriterFactory,
+    columns: Vec<ArrowColumnWriter>,
+    group_index: usize,
+    group_rows: usize,
+    rows: u64,
+    pending: Vec<RecordBatch>,
+}
+
+impl HourWriters {
+    pub(super) fn new(staging: &Path, tag: &str, split: u32, threads: NonZeroUsize) -> Self {
+        Self {
+            staging: staging.to_path_buf(),
+            name: format!("part-{split:05}-{tag}.snappy.parquet"),
+            threads,
+            hours: BTreeMap::new(),
+            pending_rows: 0,
+        }
+    }
+
+    pub(super) fn pending_rows(&self) -> usize {
+        self.pending_rows
+    }
+
+    /// Takes rows; the hour's file is made by the next flush.
+    pub(super) fn push(&mut self, hour: u8, batch: RecordBatch) -> Result<(), IngestError> {
+        self.pending_rows += batch.num_rows();
+        if !self.hours.contains_key(&hour) {
+            let path = self.staging.join(hive::hour_dir(hour)).join(&self.name);
+            let writer = HourWriter::create(&path).map_err(|error| write_error(&path, error))?;
+            self.hours.insert(hour, writer);
+        }
+        if let Some(writer) = self.hours.get_mut(&hour) {
+            writer.pending.push(batch);
+        }
+        Ok(())
+    }
+
+    /// Encodes what waits; row groups that are full go to their files.
+    pub(super) fn flush(&mut self) -> Result<(), IngestError> {
+        self.pending_rows = 0;
+        for writer in self.hours.values_mut() {
+            let path = writer.path.clone();
+            writer.flush(self.threads).map_err(|error| write_error(&path, error))?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is left and closes the files.
+    pub(super) fn finish(mut self) -> Result<Vec<Part>, IngestError> {
+        self.flush()?;
+        let mut parts = Vec::with_capacity(self.hours.len());
+        for (hour, writer) in self.hours {
+            let path = writer.path.clone();
+            let rows = writer.rows;
+            writer.finish(self.threads).map_err(|error| write_error(&path, error))?;
+            let bytes = std::fs::metadata(&path).map_err(|error| write_error(&path, error.into()))?.len();
+            let path = format!("{}/{}", hive::hour_dir(hour), self.name);
+            parts.push(Part { path, rows, bytes });
+        }
+        Ok(parts)
+    }
+}
+
+fn write_error(path: &Path, error: ParquetError) -> IngestError {
+    IngestError::Write { path: path.display().to_string(), error }
+}
+
+impl HourWriter {
+    fn create(path: &Path) -> Result<Self, ParquetError> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let schema = flow::schema();
+        let descriptor = ArrowSchemaConverter::new().schema_root("hive_schema").convert(&schema)?;
+        let properties = Arc::new(table::parquet::properties());
+        let file = SerializedFileWriter::new(File::create(path)?, descriptor.root_schema_ptr(), properties)?;
+        let factory = ArrowRowGroupWriterFactory::new(&file, schema);
+        Ok(Self {
+            path: path.to_path_buf(),
+            columns: factory.create_column_writers(0)?,
+            file,
+            factory,
+            group_index: 0,
+            group_rows: 0,
+            rows: 0,
+            pending: Vec::new(),
+        })
+    }
+
+    fn flush(&mut self, threads: NonZeroUsize) -> Result<(), ParquetError> {
+        let batches = std::mem::take(&mut self.pending);
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        if rows == 0 {
+            return Ok(());
+        }
+        let columns: Vec<_> = std::mem::take(&mut self.columns).into_iter().enumerate().collect();
+        let columns: Vec<_> = columns.into_iter().map(|(index, writer)| (index, Mutex::new(Some(writer)))).collect();
+        let encoded = parallel::map(threads, &columns, |(index, slot)| encode(*index, slot, &batches));
+        self.columns = encoded.into_iter().collect::<Result<_, _>>()?;
+        self.rows += rows as u64;
+        self.group_rows += rows;
+        if self.group_rows >= table::parquet::ROW_GROUP_ROWS {
+            self.end_group(threads)?;
+            self.columns = self.factory.create_column_writers(self.group_index)?;
+        }
+        Ok(())
+    }
+
+    fn end_group(&mut self, threads: NonZeroUsize) -> Result<(), ParquetError> {
+        let columns: Vec<_> = std::mem::take(&mut self.columns).into_iter().map(|writer| Mutex::new(Some(writer))).collect();
+        let chunks = parallel::map(threads, &columns, close);
+        let mut group = self.file.next_row_group()?;
+        for chunk in chunks {
+            chunk?.append_to_row_group(&mut group)?;
+        }
+        group.close()?;
+        self.group_index += 1;
+        self.group_rows = 0;
+        Ok(())
+    }
+
+    fn finish(mut self, threads: NonZeroUsize) -> Result<(), ParquetError> {
+        if self.group_rows > 0 {
+            self.end_group(threads)?;
+        }
+        self.file.finish()?;
+        self.file.inner().sync_all()?;
+        Ok(())
+    }
+}
+
+type Slot = Mutex<Option<ArrowColumnWriter>>;
+
+fn take(slot: &Slot) -> Result<ArrowColumnWriter, ParquetError> {
+    let writer = slot.lock().ok().and_then(|mut slot| slot.take());
+    writer.ok_or_else(|| ParquetError::General("a column writer was lost".to_owned()))
+}
+
+fn encode(index: usize, slot: &Slot, batches: &[RecordBatch]) -> Result<ArrowColumnWriter, ParquetError> {
+    let mut writer = take(slot)?;
+    for batch in batches {
+        for leaf in compute_leaves(batch.schema_ref().field(index), batch.column(index))? {
+            writer.write(&leaf)?;
+        }
+    }
+    Ok(writer)
+}
+
+fn close(slot: &Slot) -> Result<ArrowColumnChunk, ParquetError> {
+    take(slot)?.close()
+}

@@ -1,0 +1,343 @@
+//! One split of raw files to Parquet files, one an hour.
+//!
+//! ```text
+//! files of the split ─► waves of blocks ─► decode, cut by hour (threads) ─► hour's batches ─► encode columns (threads) ─► file
+//! ```
+//! Decoding and encoding take turns on the same threads. Held at once: a wave of blocks, [`PENDING_ROWS`] rows as batches, and
+//! the encoded columns of one row group an hour.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use arrow::array::RecordBatch;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::config::EventTime;
+use crate::engine::hour_writer::HourWriters;
+use crate::engine::source;
+use crate::engine::source::Block;
+use crate::engine::source::NfcapdFile;
+use crate::table::flow::FlowBuilder;
+use crate::table::hive::HOUR_MS;
+use crate::wire;
+use crate::wire::flow::FlowRecord;
+use crate::wire::nfcapd;
+
+/// Rows that wait as batches before they are encoded.
+const PENDING_ROWS: usize = 1 << 18;
+/// Rejects that are listed one by one for each reason of a split.
+const REJECTS_LISTED: usize = 1000;
+
+/// What every split of a day has in common.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct IngestSpec {
+    /// First millisecond of the day.
+    pub day_start_ms: u64,
+    /// What decides the hour.
+    pub event_time: EventTime,
+    /// Folder for `h=…/part-….snappy.parquet`.
+    pub staging: String,
+    /// Part of the file names, the same for the same input.
+    pub tag: String,
+    /// Threads for one split.
+    pub threads: NonZeroUsize,
+}
+
+/// A raw file as it was when the run was planned.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct RawFile {
+    /// Its path.
+    pub path: String,
+    /// Its length.
+    pub bytes: u64,
+    /// When it was last changed, nanoseconds since 1970.
+    pub modified_ns: u64,
+}
+
+/// Files that are decoded together; cut by the files alone.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Split {
+    /// Its number, part of the file names.
+    pub id: u32,
+    /// Its files in order.
+    pub files: Vec<RawFile>,
+}
+
+/// Where the records of a file went: read = kept + outside + rejected.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Counts {
+    /// Records of flows that the blocks announce.
+    pub read: u64,
+    /// In the table.
+    pub kept: u64,
+    /// Of another day: that day's run keeps them.
+    pub outside: u64,
+    /// Not decoded, by reason.
+    pub rejected: BTreeMap<String, u64>,
+}
+
+impl Counts {
+    /// Returns the rejected records of every reason.
+    #[must_use]
+    pub fn rejected_total(&self) -> u64 {
+        self.rejected.values().sum()
+    }
+
+    /// Adds `other`.
+    pub fn add(&mut self, other: &Self) {
+        self.read += other.read;
+        self.kept += other.kept;
+        self.outside += other.outside;
+        for (reason, records) in &other.rejected {
+            *self.rejected.entry(reason.clone()).or_default() += records;
+        }
+    }
+}
+
+/// A place that could not be decoded.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Reject {
+    /// The file.
+    pub file: String,
+    /// Where its block starts.
+    pub offset: u64,
+    /// Key of the counts.
+    pub reason: String,
+    /// What is wrong.
+    pub message: String,
+    /// Records that are lost with it.
+    pub records: u64,
+}
+
+/// A written table file.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Part {
+    /// Path below the day's folder.
+    pub path: String,
+    /// Rows.
+    pub rows: u64,
+    /// Length of the file.
+    pub bytes: u64,
+}
+
+/// What became of a split.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct SplitReport {
+    /// Counts by file, in order.
+    pub files: Vec<(String, Counts)>,
+    /// Table files by hour.
+    pub parts: Vec<Part>,
+    /// The first rejects of each reason.
+    pub rejects: Vec<Reject>,
+    /// Records whose optional fields are lost with their extension map.
+    pub unmapped: u64,
+    /// Elements and records of kinds that nothing is made of.
+    pub unknown: u64,
+}
+
+/// Why a split failed.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// A raw file.
+    #[error("{path}: {error}")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the file system says.
+        error: std::io::Error,
+    },
+    /// A raw file that is not the one that was planned.
+    #[error("{path}: still being written ({planned} bytes when the run was planned, {now} now); run again when it is complete")]
+    Changed {
+        /// The file.
+        path: String,
+        /// Length when planned.
+        planned: u64,
+        /// Length after reading.
+        now: u64,
+    },
+    /// A table file.
+    #[error("{path}: {error}")]
+    Write {
+        /// The file or folder.
+        path: String,
+        /// What went wrong.
+        error: parquet::errors::ParquetError,
+    },
+}
+
+/// What a block gave.
+#[derive(Default)]
+struct Decoded {
+    batches: Vec<(u8, RecordBatch)>,
+    counts: Counts,
+    rejects: Vec<(u64, wire::Error, u64)>,
+    unmapped: u64,
+    unknown: u64,
+}
+
+impl Decoded {
+    fn reject(&mut self, offset: u64, error: wire::Error, records: u64) {
+        *self.counts.rejected.entry(error.reason().to_owned()).or_default() += records;
+        self.counts.read += records;
+        if self.rejects.len() < REJECTS_LISTED {
+            self.rejects.push((offset, error, records));
+        }
+    }
+}
+
+/// Decodes a split and writes its rows of the day; `progress` gets the raw bytes and records of each block.
+///
+/// # Errors
+/// A raw file cannot be read or changes, or a table file cannot be written. Damaged input is no error: it is counted.
+pub fn run(
+    spec: &IngestSpec,
+    split: &Split,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<SplitReport, IngestError> {
+    let mut writers = HourWriters::new(Path::new(&spec.staging), &spec.tag, split.id, spec.threads);
+    let mut report = SplitReport::default();
+    let mut listed = BTreeMap::new();
+    for file in &split.files {
+        let counts = run_file(spec, file, &mut writers, &mut report, &mut listed, progress)?;
+        report.files.push((file.path.clone(), counts));
+    }
+    report.parts = writers.finish()?;
+    Ok(report)
+}
+
+fn run_file(
+    spec: &IngestSpec,
+    file: &RawFile,
+    writers: &mut HourWriters,
+    report: &mut SplitReport,
+    listed: &mut BTreeMap<&'static str, usize>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Counts, IngestError> {
+    let read_error = |error| IngestError::Read { path: file.path.clone(), error };
+    let mut counts = Counts::default();
+    let mut reject = |(offset, error, records): (u64, wire::Error, u64)| {
+        let count = listed.entry(error.reason()).or_default();
+        *count += 1;
+        if *count <= REJECTS_LISTED {
+            report.rejects.push(Reject {
+                file: file.path.clone(),
+                offset,
+                reason: error.reason().to_owned(),
+                message: error.to_string(),
+                records,
+            });
+        }
+    };
+    let open = File::open(&file.path).map_err(read_error)?;
+    let mut nfcapd = match NfcapdFile::open(open, file.bytes) {
+        Ok(nfcapd) => nfcapd,
+        Err(source::Error::Io(error)) => return Err(read_error(error)),
+        // Nobody knows how many records it would have had; it counts as one.
+        Err(source::Error::Format(error)) => {
+            counts.read = 1;
+            counts.rejected.insert(error.reason().to_owned(), 1);
+            reject((0, error, 1));
+            return Ok(counts);
+        }
+    };
+    let (mut unmapped, mut unknown, mut failed) = (0, 0, None);
+    let context = nfcapd.for_each_block(spec.threads, |block| decode(spec, block), |(bytes, decoded)| {
+        progress(bytes, decoded.counts.read);
+        counts.add(&decoded.counts);
+        unmapped += decoded.unmapped;
+        unknown += decoded.unknown;
+        decoded.rejects.into_iter().for_each(&mut reject);
+        if failed.is_none() {
+            failed = write(writers, decoded.batches).err();
+        }
+    });
+    unknown += context.map_err(read_error)?.unknown_records();
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    report.unmapped += unmapped;
+    report.unknown += unknown;
+    let now = std::fs::metadata(&file.path).map_err(read_error)?.len();
+    if now != file.bytes {
+        return Err(IngestError::Changed { path: file.path.clone(), planned: file.bytes, now });
+    }
+    Ok(counts)
+}
+
+fn write(writers: &mut HourWriters, batches: Vec<(u8, RecordBatch)>) -> Result<(), IngestError> {
+    for (hour, batch) in batches {
+        writers.push(hour, batch)?;
+    }
+    if writers.pending_rows() >= PENDING_ROWS {
+        writers.flush()?;
+    }
+    Ok(())
+}
+
+fn decode(spec: &IngestSpec, block: &Block) -> (u64, Decoded) {
+    let size = u64::from(block.header.size);
+    let mut decoded = Decoded::default();
+    let bytes = match &block.bytes {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            decoded.reject(block.offset, *error, block.header.records_lost());
+            return (size, decoded);
+        }
+    };
+    let mut hours: BTreeMap<u8, FlowBuilder> = BTreeMap::new();
+    let mut records = nfcapd::records(bytes, block.header.records, &block.context);
+    let mut ended_by = None;
+    for flow in records.by_ref() {
+        match flow {
+            Ok(flow) => keep(spec, &flow.record, &block.context, &mut hours, &mut decoded.counts),
+            // A wrong size takes the rest of the block with it.
+            Err(error @ wire::Error::RecordSize { .. }) => ended_by = Some(error),
+            Err(error) => decoded.reject(block.offset, error, 1),
+        }
+    }
+    let missing = records.missing();
+    if missing > 0 || ended_by.is_some() {
+        let count = wire::Error::RecordCount {
+            announced: block.header.records,
+            found: block.header.records.saturating_sub(missing),
+        };
+        decoded.reject(block.offset, ended_by.unwrap_or(count), u64::from(missing.max(1)));
+    }
+    decoded.unmapped = records.unmapped();
+    decoded.unknown = records.unknown_elements();
+    for (hour, mut builder) in hours {
+        // Columns of one builder have one length: it cannot fail.
+        decoded.batches.extend(builder.finish().ok().map(|batch| (hour, batch)));
+    }
+    (size, decoded)
+}
+
+fn keep(
+    spec: &IngestSpec,
+    record: &FlowRecord,
+    context: &nfcapd::Context,
+    hours: &mut BTreeMap<u8, FlowBuilder>,
+    counts: &mut Counts,
+) {
+    counts.read += 1;
+    let event_ms = match spec.event_time {
+        EventTime::Start => record.first_ms,
+        EventTime::Received => record.received_ms,
+    };
+    let since = event_ms.checked_sub(spec.day_start_ms).map(|ms| ms / HOUR_MS);
+    let Some(hour) = since.and_then(|hour| u8::try_from(hour).ok()).filter(|&hour| hour < 24) else {
+        counts.outside += 1;
+        return;
+    };
+    counts.kept += 1;
+    let sampling = match (record.sampled, context.sampling(record.exporter_id)) {
+        (true, rate) if rate > 1 => Some(rate),
+        (true, _) => None,
+        (false, _) => Some(1),
+    };
+    hours.entry(hour).or_default().push(record, event_ms, sampling);
+}

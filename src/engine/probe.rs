@@ -1,0 +1,301 @@
+//! Rows of the `flow` table that a list needs: one scan finds the flows of lowest score and the flows of chosen groups.
+//!
+//! A flow's score is the lower one of its two pairs, so a flow is below a bound exactly where one of its pairs is: only those
+//! few pairs are looked up. Flows of groups are folded to one row a batch and group.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::OnceLock;
+
+use arrow::array::Array as _;
+use arrow::array::AsArray as _;
+use arrow::array::Float64Array;
+use arrow::array::Int64Array;
+use arrow::array::RecordBatch;
+use arrow::array::UInt32Array;
+use arrow::compute::take;
+use arrow::datatypes::DataType;
+use arrow::datatypes::Field;
+use arrow::datatypes::Float32Type;
+use arrow::datatypes::Float64Type;
+use arrow::datatypes::Int32Type;
+use arrow::datatypes::Int64Type;
+use arrow::datatypes::Schema;
+use arrow::datatypes::SchemaRef;
+use arrow::datatypes::UInt32Type;
+use datafusion::error::DataFusionError;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::engine::session::Progress;
+use crate::engine::words::WordInput;
+use crate::table::flow;
+use crate::table::flow::WORD_COLUMNS;
+use crate::table::suspicious::FlowResult;
+use crate::word::Compat;
+
+/// Columns of the scan: [`WORD_COLUMNS`], then these.
+const MORE_COLUMNS: [&str; 7] = ["unix_tstamp", "tryear", "trmonth", "trday", "tdur", "opkt", "obyt"];
+const COLUMNS: usize = WORD_COLUMNS.len() + MORE_COLUMNS.len();
+
+/// Returns the columns that the scan must give.
+#[must_use]
+pub fn columns() -> Vec<&'static str> {
+    WORD_COLUMNS.into_iter().chain(MORE_COLUMNS).collect()
+}
+
+/// A pair that is looked for.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct ProbePair {
+    /// The document.
+    pub ip: u128,
+    /// Bits of the word.
+    pub word: u64,
+    /// Its score, where it is below the bound.
+    pub score: Option<f64>,
+    /// Its number, where it is a chosen group.
+    pub group: Option<u32>,
+}
+
+/// What is looked for.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct ProbeSpec {
+    /// Compute words as Spot does where Spot errs.
+    pub compat_spot: bool,
+    /// Flows of lowest score that are wanted.
+    pub limit: usize,
+    /// Pairs.
+    pub pairs: Vec<ProbePair>,
+    #[serde(skip)]
+    table: OnceLock<HashMap<(u128, u64), usize>>,
+}
+
+impl ProbeSpec {
+    /// Makes a spec.
+    #[must_use]
+    pub fn new(compat_spot: bool, limit: usize, pairs: Vec<ProbePair>) -> Self {
+        Self { compat_spot, limit, pairs, table: OnceLock::new() }
+    }
+
+    fn table(&self) -> &HashMap<(u128, u64), usize> {
+        self.table.get_or_init(|| {
+            let entries = self.pairs.iter().enumerate();
+            entries.map(|(index, pair)| ((pair.ip, pair.word), index)).collect()
+        })
+    }
+}
+
+/// What is known of a group from its flows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupFlows {
+    /// Earliest event, seconds since 1970.
+    pub first_s: i64,
+    /// Latest.
+    pub last_s: i64,
+    /// The first flow by [`FlowResult::order`].
+    pub sample: FlowResult,
+}
+
+/// What the scan found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The flows of lowest score, ties by [`FlowResult::order`].
+    pub flows: Vec<(f64, FlowResult)>,
+    /// Groups by number.
+    pub groups: BTreeMap<u32, GroupFlows>,
+}
+
+/// `group` null for flows below the bound, whose `score` is not null; then `first_s`, `last_s` and the columns of the scan.
+#[must_use]
+pub fn schema() -> SchemaRef {
+    let mut fields = vec![
+        Field::new("group", DataType::UInt32, true),
+        Field::new("score", DataType::Float64, true),
+        Field::new("first_s", DataType::Int64, true),
+        Field::new("last_s", DataType::Int64, true),
+    ];
+    let types = flow::schema();
+    for name in columns() {
+        let kind = types.field_with_name(name).map_or(DataType::Utf8, |field| field.data_type().clone());
+        // Scans give texts as views.
+        let kind = if kind == DataType::Utf8 { DataType::Utf8View } else { kind };
+        fields.push(Field::new(name, kind, true));
+    }
+    Arc::new(Schema::new(fields))
+}
+
+/// Rows of one batch that go on.
+#[derive(Default)]
+struct Picked {
+    rows: Vec<u32>,
+    group: Vec<Option<u32>>,
+    score: Vec<Option<f64>>,
+    first_s: Vec<Option<i64>>,
+    last_s: Vec<Option<i64>>,
+}
+
+impl Picked {
+    fn push(&mut self, row: u32, group: Option<u32>, score: Option<f64>, times: Option<(i64, i64)>) {
+        self.rows.push(row);
+        self.group.push(group);
+        self.score.push(score);
+        self.first_s.push(times.map(|times| times.0));
+        self.last_s.push(times.map(|times| times.1));
+    }
+}
+
+pub(super) fn run(
+    spec: &ProbeSpec,
+    batch: &RecordBatch,
+    progress: &Progress,
+) -> Result<RecordBatch, DataFusionError> {
+    let compat = if spec.compat_spot { Compat::Spot } else { Compat::Mended };
+    let mut input = WordInput::try_new(batch, compat)?;
+    let seconds = batch.column(WORD_COLUMNS.len()).as_primitive_opt::<Int64Type>();
+    let seconds = seconds.ok_or_else(|| DataFusionError::Plan("unix_tstamp is no BIGINT".to_owned()))?;
+    let table = spec.table();
+    let rows = FlowRows { batch, skip: 0 };
+    let mut groups: BTreeMap<u32, (u32, i64, i64)> = BTreeMap::new();
+    let mut picked = Picked::default();
+    for row in 0..u32::try_from(batch.num_rows()).unwrap_or(u32::MAX) {
+        let Ok(ends) = input.ends(row as usize) else { continue };
+        let mut score: Option<f64> = None;
+        for (ip, word) in ends {
+            let Some(pair) = table.get(&(ip, word.bits())).map(|&index| &spec.pairs[index]) else {
+                continue;
+            };
+            score = match (score, pair.score) {
+                (Some(one), Some(other)) => Some(one.min(other)),
+                (one, other) => one.or(other),
+            };
+            if let Some(group) = pair.group {
+                let time = seconds.value(row as usize);
+                let entry = groups.entry(group).or_insert((row, time, time));
+                *entry = (rows.lower(entry.0, row), entry.1.min(time), entry.2.max(time));
+            }
+        }
+        if score.is_some() {
+            picked.push(row, None, score, None);
+        }
+    }
+    for (group, (row, first, last)) in groups {
+        picked.push(row, Some(group), None, Some((first, last)));
+    }
+    progress.add(0, batch.num_rows() as u64);
+    picked_batch(picked, batch)
+}
+
+fn picked_batch(picked: Picked, batch: &RecordBatch) -> Result<RecordBatch, DataFusionError> {
+    let rows = UInt32Array::from(picked.rows);
+    let mut columns: Vec<arrow::array::ArrayRef> = vec![
+        Arc::new(UInt32Array::from(picked.group)),
+        Arc::new(Float64Array::from(picked.score)),
+        Arc::new(Int64Array::from(picked.first_s)),
+        Arc::new(Int64Array::from(picked.last_s)),
+    ];
+    for column in &batch.columns()[..COLUMNS] {
+        columns.push(take(column, &rows, None)?);
+    }
+    Ok(RecordBatch::try_new(schema(), columns)?)
+}
+
+/// Rows of the scan as results; `skip` columns come before them.
+struct FlowRows<'a> {
+    batch: &'a RecordBatch,
+    skip: usize,
+}
+
+impl FlowRows<'_> {
+    fn text(&self, index: usize, row: usize) -> Option<String> {
+        let array = self.batch.column(self.skip + index).as_string_view_opt()?;
+        array.is_valid(row).then(|| array.value(row).to_owned())
+    }
+
+    fn get(&self, row: usize) -> FlowResult {
+        let int = |index: usize| {
+            let array = self.batch.column(self.skip + index).as_primitive_opt::<Int32Type>()?;
+            array.is_valid(row).then(|| array.value(row))
+        };
+        let long = |index: usize| {
+            let array = self.batch.column(self.skip + index).as_primitive_opt::<Int64Type>()?;
+            array.is_valid(row).then(|| array.value(row))
+        };
+        let float = |index: usize| {
+            let array = self.batch.column(self.skip + index).as_primitive_opt::<Float32Type>()?;
+            array.is_valid(row).then(|| array.value(row))
+        };
+        FlowResult {
+            treceived: self.text(0, row),
+            parts: [int(12), int(13), int(14), int(1), int(2), int(3)],
+            tdur: float(15),
+            sip: self.text(4, row),
+            dip: self.text(5, row),
+            ports: [int(6), int(7)],
+            proto: self.text(8, row),
+            counters: [long(9), long(10), long(16), long(17)],
+        }
+    }
+
+    /// Returns the row that comes first.
+    fn lower(&self, left: u32, right: u32) -> u32 {
+        if left == right {
+            return left;
+        }
+        match self.get(right as usize).order(&self.get(left as usize)) {
+            Ordering::Less => right,
+            Ordering::Equal | Ordering::Greater => left,
+        }
+    }
+}
+
+impl Found {
+    /// Takes the rows of a batch that [`run`] gave; keeps the `limit` flows of lowest score.
+    ///
+    /// # Errors
+    /// A batch of another plan.
+    pub fn add(&mut self, batch: &RecordBatch, limit: usize) -> Result<(), DataFusionError> {
+        let wrong = || DataFusionError::Internal("probe has unexpected columns".to_owned());
+        let groups = batch.column(0).as_primitive_opt::<UInt32Type>().ok_or_else(wrong)?;
+        let scores = batch.column(1).as_primitive_opt::<Float64Type>().ok_or_else(wrong)?;
+        let firsts = batch.column(2).as_primitive_opt::<Int64Type>().ok_or_else(wrong)?;
+        let lasts = batch.column(3).as_primitive_opt::<Int64Type>().ok_or_else(wrong)?;
+        let rows = FlowRows { batch, skip: 4 };
+        for (row, group) in groups.iter().enumerate() {
+            let flow = rows.get(row);
+            let Some(group) = group else {
+                self.flows.push((scores.value(row), flow));
+                continue;
+            };
+            let found = GroupFlows { first_s: firsts.value(row), last_s: lasts.value(row), sample: flow };
+            self.add_group(group, found);
+        }
+        if self.flows.len() > limit.saturating_mul(2) {
+            self.cut(limit);
+        }
+        Ok(())
+    }
+
+    fn add_group(&mut self, group: u32, found: GroupFlows) {
+        match self.groups.entry(group) {
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                entry.insert(found);
+            }
+            std::collections::btree_map::Entry::Occupied(mut entry) => {
+                let known = entry.get_mut();
+                known.first_s = known.first_s.min(found.first_s);
+                known.last_s = known.last_s.max(found.last_s);
+                if found.sample.order(&known.sample) == Ordering::Less {
+                    known.sample = found.sample;
+                }
+            }
+        }
+    }
+
+    /// Sorts the flows and keeps the first `limit`.
+    pub fn cut(&mut self, limit: usize) {
+        self.flows.sort_by(|left, right| left.0.total_cmp(&right.0).then_with(|| left.1.order(&right.1)));
+        self.flows.truncate(limit);
+    }
+}
