@@ -24,6 +24,7 @@ use crate::cli::exit;
 use crate::ml::lda;
 use crate::ml::lda::Corpus;
 use crate::ml::lda::Epoch;
+use crate::ml::lda::Fit;
 use crate::ml::lda::LdaModel;
 use crate::ml::lda::LdaParams;
 use crate::ml::lda::MixtureParams;
@@ -177,7 +178,7 @@ fn fit_one(
     let params = args.params(index).check()?;
     let started = Instant::now();
     let mut epochs = Vec::new();
-    let model = lda::fit(&corpora.train, &params, threads, |epoch| {
+    let Fit { model, .. } = lda::fit(&corpora.train, &params, threads, |epoch| {
         let seconds = started.elapsed().as_secs_f64();
         show_epoch(index, epoch, seconds);
         epochs.push(json!({

@@ -38,7 +38,7 @@ fn threads(count: usize) -> NonZeroUsize {
 
 fn fit(triples: &Triples, vocabulary: usize, params: LdaParams, workers: usize) -> LdaModel {
     let corpus = Corpus::try_new(triples.clone(), vocabulary).unwrap();
-    lda::fit(&corpus, &params.check().unwrap(), threads(workers), |_| ())
+    lda::fit(&corpus, &params.check().unwrap(), threads(workers), |_| ()).model
 }
 
 /// Documents drawn from known topics: training counts, and two halves of other documents.

@@ -33,7 +33,7 @@ pub struct Corpus {
 }
 
 /// Documents whose keys share a hash prefix, sorted by key, with the words they use.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Shard {
     /// Document keys, ascending.
     pub(super) keys: Vec<u64>,
@@ -94,6 +94,33 @@ impl Corpus {
     #[must_use]
     pub fn tokens(&self) -> u64 {
         self.tokens
+    }
+
+    /// Returns (document key, word id, count) of each pair; documents in the order of their shards.
+    pub fn pairs(&self) -> impl Iterator<Item = (u64, u32, f32)> {
+        self.shards.iter().flat_map(|shard| {
+            let documents = shard.keys.iter().enumerate();
+            documents.flat_map(move |(index, &key)| {
+                let (words, counts) = shard.document(index);
+                let pairs = words.iter().zip(counts);
+                pairs.map(move |(&word, &count)| (key, shard.dictionary[word as usize], count))
+            })
+        })
+    }
+
+    /// Returns the same documents with each word once.
+    #[must_use]
+    pub fn presence(&self) -> Self {
+        let once = |shard: &Shard| Shard {
+            counts: vec![1.0; shard.counts.len()],
+            ..shard.clone()
+        };
+        Self {
+            shards: self.shards.iter().map(once).collect(),
+            tokens: self.shards.iter().map(|shard| shard.words.len() as u64).sum(),
+            vocabulary: self.vocabulary,
+            documents: self.documents,
+        }
     }
 
     /// Returns the number of documents with at least one token.

@@ -19,10 +19,14 @@ mod kernel;
 mod merge;
 mod model;
 mod params;
+mod score;
+mod shard;
+mod start;
 
 pub use corpus::Corpus;
 pub use corpus::CorpusError;
 pub use fit::Epoch;
+pub use fit::Fit;
 pub use fit::fit;
 pub use model::LdaModel;
 pub use model::MixtureParams;

@@ -83,15 +83,29 @@ impl LdaModel {
         clippy::cast_precision_loss,
         reason = "the kernel works in f32"
     )]
-    fn phi(&self, dictionary: &[u32], sums: &[f64]) -> Vec<Row<LANES>> {
+    pub(super) fn phi<const KP: usize>(&self, dictionary: &[u32], sums: &[f64]) -> Vec<Row<KP>> {
         let words = (self.counts.len() / self.topics) as f64;
         let b = self.word_pseudo_count;
         let rows = dictionary.iter().map(|&word| {
             let start = word as usize * self.topics;
-            let mut row = [0.0; LANES];
+            let mut row = [0.0; KP];
             let counts = &self.counts[start..start + self.topics];
             for ((lane, count), sum) in row.iter_mut().zip(counts).zip(sums) {
                 *lane = ((count + b) / (sum + words * b)) as f32;
+            }
+            row
+        });
+        rows.collect()
+    }
+
+    /// Returns φ rows without the prior; 0 in a topic without counts.
+    #[expect(clippy::cast_possible_truncation, reason = "the kernel works in f32")]
+    pub(super) fn plain_phi<const KP: usize>(&self, dictionary: &[u32], sums: &[f64]) -> Vec<Row<KP>> {
+        let rows = dictionary.iter().map(|&word| {
+            let counts = &self.counts[word as usize * self.topics..][..self.topics];
+            let mut row = [0.0; KP];
+            for ((lane, count), sum) in row.iter_mut().zip(counts).zip(sums) {
+                *lane = if *sum > 0.0 { (count / sum) as f32 } else { 0.0 };
             }
             row
         });
@@ -125,7 +139,7 @@ impl LdaModel {
         sums: &[f64],
         params: &MixtureParams,
     ) -> (f64, f64) {
-        let phi = self.phi(&observed.dictionary, sums);
+        let phi: Vec<Row<LANES>> = self.phi(&observed.dictionary, sums);
         let stop = (params.sweeps_max, params.tolerance);
         let mut total = (0.0, 0.0);
         for (index, &key) in observed.keys.iter().enumerate() {
@@ -140,7 +154,8 @@ impl LdaModel {
                 .iter()
                 .map(|&word| shard.dictionary[word as usize])
                 .collect();
-            for (row, &count) in self.phi(&ids, sums).iter().zip(counts) {
+            let rows: Vec<Row<LANES>> = self.phi(&ids, sums);
+            for (row, &count) in rows.iter().zip(counts) {
                 let p = f64::from(kernel::dot(row, &g)) / f64::from(norm);
                 total.0 += f64::from(count) * p.max(1e-300).ln();
                 total.1 += f64::from(count);
