@@ -16,6 +16,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod detect;
 pub mod engine;
 pub mod ml;
 pub mod parallel;

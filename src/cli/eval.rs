@@ -231,7 +231,7 @@ fn read_corpus(path: &Path, seed: u64) -> anyhow::Result<Corpora> {
                 u32::try_from(count).with_context(|| format!("{}: count {count}", name()))?;
             vocabulary = vocabulary.max(word as usize + 1);
             if rng::bits(seed, &[USE_HELD_OUT, document]).is_multiple_of(HELD_OUT_ONE_OF) {
-                let half = thin(seed, document, word, count);
+                let half = rng::thin(seed, &[USE_HALF, document, u64::from(word)], count);
                 parts[1].push((document, word, half));
                 parts[2].push((document, word, count - half));
             } else {
@@ -245,19 +245,6 @@ fn read_corpus(path: &Path, seed: u64) -> anyhow::Result<Corpora> {
         observed: observed.with_context(name)?,
         held: held.with_context(name)?,
     })
-}
-
-/// Binomial thinning: each token goes to the first half with probability 1/2, by one random bit.
-fn thin(seed: u64, document: u64, word: u32, count: u32) -> u32 {
-    let words = (0..count.div_ceil(64)).map(|index| {
-        let used = (count - index * 64).min(64);
-        let bits = rng::bits(
-            seed,
-            &[USE_HALF, document, u64::from(word), u64::from(index)],
-        );
-        (bits >> (64 - used)).count_ones()
-    });
-    words.sum()
 }
 
 /// Returns an integer column as i64.

@@ -17,6 +17,17 @@ pub fn unit(seed: u64, key: &[u64]) -> f32 {
     ((bits(seed, key) >> 40) as f32 + 0.5) / 16_777_216.0
 }
 
+/// Binomial thinning: returns how many of `count` things go to the first half, each by one random bit.
+#[must_use]
+pub fn thin(seed: u64, key: &[u64], count: u32) -> u32 {
+    let words = (0..count.div_ceil(64)).map(|index| {
+        let used = (count - index * 64).min(64);
+        let random = mix(bits(seed, key).wrapping_add(GOLDEN) ^ mix(u64::from(index)));
+        (random >> (64 - used)).count_ones()
+    });
+    words.sum()
+}
+
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 fn mix(mut z: u64) -> u64 {

@@ -142,6 +142,76 @@ impl FlowWord {
     }
 }
 
+/// A part of a flow word.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Feature {
+    /// Port and which end owns it.
+    Port,
+    /// Protocol.
+    Protocol,
+    /// Hour.
+    Hour,
+    /// Byte bin.
+    Bytes,
+    /// Packet bin.
+    Packets,
+}
+
+impl Feature {
+    /// All, in the order of the word.
+    pub const ALL: [Self; 5] = [Self::Port, Self::Protocol, Self::Hour, Self::Bytes, Self::Packets];
+
+    /// Returns its name as people say it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Port => "port",
+            Self::Protocol => "protocol",
+            Self::Hour => "hour",
+            Self::Bytes => "number of bytes",
+            Self::Packets => "number of packets",
+        }
+    }
+
+    /// Returns the bits of a word without this feature: equal for words that differ in it only.
+    #[must_use]
+    pub fn mask(self, word: FlowWord) -> u64 {
+        let (low, width) = match self {
+            Self::Packets => (0, 7),
+            Self::Bytes => (7, 7),
+            Self::Hour => (14, 5),
+            Self::Protocol => (19, 9),
+            Self::Port => (28, 18),
+        };
+        word.0 & !(((1 << width) - 1) << low)
+    }
+}
+
+impl FlowWord {
+    /// Returns the word as people say it: `to port 443/TCP at 14 h, 2048 to 4095 bytes in 8 to 15 packets`.
+    #[must_use]
+    pub fn plain(self) -> String {
+        let protocol = self.protocol();
+        let port = match (self.field(28, 17), self.is_server()) {
+            (0, _) => format!("{protocol}"),
+            (code, _) if code == u64::from(BOTH) => format!("between service ports/{protocol}"),
+            (code, _) if code == u64::from(NEITHER) => format!("between high ports/{protocol}"),
+            (port, true) => format!("serving port {port}/{protocol}"),
+            (port, false) => format!("to port {port}/{protocol}"),
+        };
+        let range = |bin: u64| match bin {
+            0 => "0".to_owned(),
+            1 => "1".to_owned(),
+            bin => {
+                let low = 1_u64.checked_shl(u32::try_from(bin - 1).unwrap_or(63)).unwrap_or(u64::MAX);
+                format!("{low} to {}", low.saturating_mul(2).saturating_sub(1))
+            }
+        };
+        let (bytes, packets) = (range(self.byte_bin()), range(self.packet_bin()));
+        format!("{port} at {} h, {bytes} bytes in {packets} packets", self.hour())
+    }
+}
+
 impl fmt::Display for FlowWord {
     /// Spot's text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

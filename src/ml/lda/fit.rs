@@ -177,7 +177,7 @@ impl<const KP: usize> Counts<KP> {
 }
 
 /// Rounds a count to a multiple of 2^−20, so that f64 sums are exact in any order.
-fn exact(count: f64) -> f64 {
+pub(super) fn exact(count: f64) -> f64 {
     // 1.5 · 2^(52 − 20): adding it makes the last bit of a number worth 2^−20.
     const ROUND: f64 = 6_442_450_944.0;
     (count + ROUND) - ROUND

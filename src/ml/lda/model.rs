@@ -29,7 +29,7 @@ pub struct MixtureParams {
 }
 
 /// Lanes of the kernel that evaluates a model.
-const LANES: usize = 64;
+pub(super) const LANES: usize = 64;
 
 impl LdaModel {
     /// Makes a model of expected counts: `counts` is S, words × topics, row-major; `word_pseudo_count` is b.
@@ -167,7 +167,7 @@ impl LdaModel {
 
 impl Corpus {
     /// Returns shard and index of the document with this key.
-    fn find(&self, key: u64) -> Option<(&Shard, usize)> {
+    pub(super) fn find(&self, key: u64) -> Option<(&Shard, usize)> {
         self.shards.iter().find_map(|shard| {
             let index = shard.keys.binary_search(&key).ok()?;
             Some((shard, index))

@@ -11,8 +11,8 @@ const USE_START: u64 = 1;
 const SWEEPS_MAX: u32 = 10;
 const SWEEP_TOLERANCE: f32 = 0.01;
 /// The same when documents are scored.
-const SCORE_SWEEPS_MAX: u32 = 30;
-const SCORE_TOLERANCE: f32 = 1e-3;
+pub(super) const SCORE_SWEEPS_MAX: u32 = 30;
+pub(super) const SCORE_TOLERANCE: f32 = 1e-3;
 
 /// What a shard adds to S, for the words of its dictionary.
 pub(super) struct Part<const KP: usize> {

@@ -1,0 +1,214 @@
+//! Trains the day's models and averages their scores.
+
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::config::Suspicious;
+use crate::detect::corpus::DayCorpus;
+use crate::detect::corpus::HeldOut;
+use crate::ml::lda;
+use crate::ml::lda::CheckedLdaParams;
+use crate::ml::lda::Corpus;
+use crate::ml::lda::CorpusError;
+use crate::ml::lda::Epoch;
+use crate::ml::lda::Fit;
+use crate::ml::lda::LdaParams;
+use crate::ml::lda::MixtureParams;
+use crate::ml::lda::Optimizer;
+use crate::ml::lda::ParamsError;
+use crate::ml::rng;
+
+/// A use of random numbers.
+const USE_MODEL: u64 = 12;
+/// How documents are folded in when held-out perplexity is measured: sweeps and tolerance.
+const HELD_OUT_SWEEPS: u32 = 30;
+const HELD_OUT_TOLERANCE: f32 = 1e-3;
+
+/// What a model is trained on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Each pair counts once, so that loudness buys no probability.
+    Presence,
+    /// Counts of flows, as Spot does.
+    Tokens,
+}
+
+impl Kind {
+    /// Returns its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Presence => "presence",
+            Self::Tokens => "tokens",
+        }
+    }
+}
+
+/// An epoch of a model, for whoever shows progress.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelEpoch {
+    /// What it is trained on.
+    pub kind: Kind,
+    /// 0-based, and how many there are of the kind.
+    pub model: (usize, usize),
+    /// The epoch, and the most there can be.
+    pub epoch: (Epoch, u32),
+}
+
+/// One trained model in the run report.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModelReport {
+    /// What it was trained on.
+    pub kind: Kind,
+    /// Its seed.
+    pub seed: u64,
+    /// Seconds.
+    pub fit_s: f64,
+    /// Training documents.
+    pub documents: usize,
+    /// Training tokens.
+    pub tokens: u64,
+    /// V.
+    pub vocabulary: usize,
+    /// exp of minus the mean log-likelihood of a held-out token; null where nothing is held out.
+    pub held_out_perplexity: Option<f64>,
+    /// Mean log-likelihood of a training token, by epoch.
+    pub log_likelihood: Vec<f64>,
+}
+
+/// Mean scores of each group, in the order of [`DayCorpus::groups`].
+#[derive(Debug, Default)]
+pub struct Scores {
+    /// p: presence models.
+    pub presence: Vec<f64>,
+    /// q: token models.
+    pub tokens: Vec<f64>,
+}
+
+/// Why there are no models.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The documents.
+    #[error(transparent)]
+    Corpus(#[from] CorpusError),
+    /// A parameter.
+    #[error(transparent)]
+    Params(#[from] ParamsError),
+    /// A model file.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// What trains the models of a day.
+pub struct Trainer<'a> {
+    /// The day.
+    pub corpus: &'a DayCorpus,
+    /// Settings.
+    pub settings: &'a Suspicious,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Threads.
+    pub threads: NonZeroUsize,
+}
+
+impl Trainer<'_> {
+    #[expect(clippy::cast_possible_truncation, reason = "pseudo-counts have few digits")]
+    fn params(&self, kind: Kind, model: usize) -> Result<CheckedLdaParams, ParamsError> {
+        let settings = self.settings;
+        LdaParams {
+            optimizer: if settings.em { Optimizer::Em } else { Optimizer::Online },
+            topics: settings.topics,
+            document_pseudo_count: (settings.alpha - 1.0) as f32,
+            word_pseudo_count: (settings.beta - 1.0) as f32,
+            iterations: settings.iterations,
+            online_epochs: settings.online_epochs,
+            seed: rng::bits(self.seed, &[USE_MODEL, kind as u64, model as u64]),
+        }
+        .check()
+    }
+
+    /// Trains every model of a kind; adds its mean score of each group to `scores`; `keep` gets each model.
+    ///
+    /// # Errors
+    /// Parameters, or what `keep` says.
+    pub fn train(
+        &self,
+        kind: Kind,
+        scores: &mut Vec<f64>,
+        progress: &mut dyn FnMut(ModelEpoch),
+        keep: &mut dyn FnMut(Kind, usize, Fit) -> Result<(), ModelError>,
+    ) -> Result<Vec<ModelReport>, ModelError> {
+        let models = self.models(kind);
+        scores.clear();
+        scores.resize(self.corpus.groups.len(), 0.0);
+        let presence = matches!(kind, Kind::Presence).then(|| self.corpus.counts.presence());
+        let all = presence.as_ref().unwrap_or(&self.corpus.counts);
+        let corpora = self.corpus.hold_out(self.settings.held_out, self.seed, kind == Kind::Presence)?;
+        let share = 1.0 / f64::from(u32::try_from(models).unwrap_or(1));
+        let mut reports = Vec::with_capacity(models);
+        for model in 0..models {
+            let params = self.params(kind, model)?;
+            let epoch = |epoch| progress(ModelEpoch { kind, model: (model, models), epoch });
+            let (report, fit) = self.fit(kind, &params, (&corpora, all), epoch);
+            let mut targets = scores.iter_mut();
+            fit.scores(all, &params, self.threads, |score| {
+                if let Some(target) = targets.next() {
+                    *target += f64::from(score) * share;
+                }
+            });
+            keep(kind, model, fit)?;
+            reports.push(report);
+        }
+        Ok(reports)
+    }
+
+    fn models(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Presence => self.settings.models,
+            Kind::Tokens => self.settings.token_models,
+        }
+    }
+
+    fn fit(
+        &self,
+        kind: Kind,
+        params: &CheckedLdaParams,
+        (corpora, all): (&HeldOut, &Corpus),
+        mut progress: impl FnMut((Epoch, u32)),
+    ) -> (ModelReport, Fit) {
+        let started = Instant::now();
+        let online_epochs = if self.settings.em { 0 } else { params.get().online_epochs };
+        let epochs = params.get().iterations + online_epochs;
+        let mut log_likelihood = Vec::new();
+        let mut fit = lda::fit(&corpora.train, params, self.threads, |epoch| {
+            log_likelihood.push(epoch.log_likelihood_per_token);
+            progress((epoch, epochs));
+        });
+        let mixture = MixtureParams {
+            document_pseudo_count: params.get().document_pseudo_count,
+            sweeps_max: HELD_OUT_SWEEPS,
+            tolerance: HELD_OUT_TOLERANCE,
+        };
+        let mut held_out_perplexity = None;
+        if corpora.held.tokens() > 0 {
+            let HeldOut { observed, held, .. } = corpora;
+            held_out_perplexity = Some(fit.model.perplexity(observed, held, &mixture, self.threads));
+            // Words that only held out documents have need counts too.
+            fit = fit.over(all, params, self.threads);
+        }
+        let report = ModelReport {
+            kind,
+            seed: params.get().seed,
+            fit_s: started.elapsed().as_secs_f64(),
+            documents: corpora.train.documents(),
+            tokens: corpora.train.tokens(),
+            vocabulary: corpora.train.vocabulary(),
+            held_out_perplexity,
+            log_likelihood,
+        };
+        (report, fit)
+    }
+}
