@@ -20,6 +20,8 @@ pub mod detect;
 pub mod engine;
 pub mod ml;
 pub mod parallel;
+pub mod step;
+pub mod store;
 pub mod table;
 pub mod wire;
 pub mod word;

@@ -162,6 +162,8 @@ pub struct Suspicious {
 /// The checked configuration of a run.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Every key with its text, for fingerprints.
+    pub texts: BTreeMap<String, String>,
     /// Root folder of the warehouse.
     pub warehouse: PathBuf,
     /// Threads.

@@ -19,6 +19,7 @@ pub(super) fn check(values: &BTreeMap<String, (String, Origin)>) -> Result<Confi
     let threads: usize = values.number("threads", 0, 4096)?;
     let processors = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     Ok(Config {
+        texts: values.0.iter().map(|(key, (text, _))| (key.clone(), text.clone())).collect(),
         warehouse: values.parsed("warehouse", "a file:// URL or an absolute path", folder)?,
         threads: NonZeroUsize::new(threads).unwrap_or_else(processors),
         memory_bytes: values.parsed("memory", "a size such as 2GiB, at least 64MiB", |text| {

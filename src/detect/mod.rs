@@ -8,6 +8,7 @@
 //! Letters: n flows of a group (IP, word); df hosts that have the word; D hosts; N flows · 2.
 
 pub mod corpus;
+pub mod model_file;
 pub mod models;
 pub mod ranking;
 pub mod reason;

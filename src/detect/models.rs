@@ -79,6 +79,18 @@ pub struct ModelReport {
     pub log_likelihood: Vec<f64>,
 }
 
+impl ModelReport {
+    /// Returns what does not change from run to run.
+    #[must_use]
+    pub fn stable(&self) -> serde_json::Value {
+        let mut value = serde_json::json!(self);
+        if let Some(fields) = value.as_object_mut() {
+            fields.remove("fit_s");
+        }
+        value
+    }
+}
+
 /// Mean scores of each group, in the order of [`DayCorpus::groups`].
 #[derive(Debug, Default)]
 pub struct Scores {
@@ -98,8 +110,13 @@ pub enum ModelError {
     #[error(transparent)]
     Params(#[from] ParamsError),
     /// A model file.
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
+    #[error("{path}: {error}")]
+    File {
+        /// Which.
+        path: String,
+        /// What went wrong.
+        error: parquet::errors::ParquetError,
+    },
 }
 
 /// What trains the models of a day.
@@ -115,8 +132,12 @@ pub struct Trainer<'a> {
 }
 
 impl Trainer<'_> {
+    /// Returns the parameters of a model.
+    ///
+    /// # Errors
+    /// A value out of range.
     #[expect(clippy::cast_possible_truncation, reason = "pseudo-counts have few digits")]
-    fn params(&self, kind: Kind, model: usize) -> Result<CheckedLdaParams, ParamsError> {
+    pub fn params(&self, kind: Kind, model: usize) -> Result<CheckedLdaParams, ParamsError> {
         let settings = self.settings;
         LdaParams {
             optimizer: if settings.em { Optimizer::Em } else { Optimizer::Online },

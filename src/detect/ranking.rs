@@ -194,7 +194,7 @@ fn alternate(half_a: &[u32], half_b: &[u32], half_b_share: f64, limit: usize) ->
     }
 }
 
-/// Returns the bound and number of groups, by rising q, that hold at least `limit` flows of lowest p, none above `threshold`:
+/// Returns how many groups, by rising q, hold at least `limit` flows of lowest p, none above `threshold`:
 /// each flow has two groups, so groups of 2 · `limit` flows hold `limit` distinct ones.
 #[must_use]
 pub fn lowest(corpus: &DayCorpus, scores: &Scores, by_p: &[u32], limit: Option<usize>, threshold: f64) -> usize {

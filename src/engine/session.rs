@@ -17,6 +17,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::ParquetReadOptions;
 use datafusion::prelude::SessionConfig;
 use datafusion::prelude::SessionContext;
+use futures::StreamExt as _;
 
 use crate::engine::ingest::IngestSpec;
 use crate::engine::ingest::Split;
@@ -122,6 +123,22 @@ impl Engine {
         let options = ParquetReadOptions::default();
         let frame = self.context.read_parquet(files.to_vec(), options).await?;
         frame.select_columns(columns)?.create_physical_plan().await
+    }
+
+    /// Runs a plan and gives its batches to `sink` as they come; memory does not grow with their number.
+    ///
+    /// # Errors
+    /// The first error of any task, or of `sink`.
+    pub async fn for_each_batch(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        mut sink: impl FnMut(&RecordBatch) -> Result<(), DataFusionError>,
+    ) -> Result<(), DataFusionError> {
+        let mut stream = datafusion::physical_plan::execute_stream(plan, self.context.task_ctx())?;
+        while let Some(batch) = stream.next().await {
+            sink(&batch?)?;
+        }
+        Ok(())
     }
 
     /// Runs a plan to its end.

@@ -1,0 +1,149 @@
+//! Steps: input tables to output tables. A step neither knows YAML nor a terminal.
+
+pub mod ingest;
+pub mod suspicious;
+
+use std::io;
+use std::path::PathBuf;
+
+use datafusion::error::DataFusionError;
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::detect::models::ModelError;
+use crate::engine::ingest::IngestError;
+use crate::engine::session::Engine;
+use crate::ml::lda::CorpusError;
+use crate::store::Staging;
+use crate::store::StoreError;
+use crate::table::hive::Day;
+use crate::table::hive::Layout;
+
+/// Who is told what happens.
+pub trait Events: Send + Sync {
+    /// Something that is worth a line.
+    fn line(&self, text: &str);
+    /// How far a long piece of work is: `done` of `total`, and a note.
+    fn progress(&self, label: &str, done: u64, total: u64, note: &str);
+}
+
+/// What a step works with.
+pub struct Context<'a> {
+    /// Settings.
+    pub config: &'a Config,
+    /// Where tables lie.
+    pub layout: &'a Layout,
+    /// The day.
+    pub day: Day,
+    /// What runs plans.
+    pub engine: &'a Engine,
+    /// Where outputs are made.
+    pub staging: &'a Staging,
+    /// Who is told.
+    pub events: &'a dyn Events,
+    /// Do it even where nothing changed.
+    pub redo: bool,
+}
+
+/// What a step did.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// Name of the step.
+    pub step: &'static str,
+    /// False where the published result was up to date.
+    pub published: bool,
+    /// Rows of the main table.
+    pub rows: u64,
+    /// Folders that hold the result.
+    pub outputs: Vec<PathBuf>,
+    /// Everything that was counted.
+    pub report: serde_json::Value,
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// There is nothing to read.
+    #[error("{0}")]
+    NoInput(String),
+    /// A file is still being written.
+    #[error("{path}: still being written ({what}); run again when it is complete")]
+    NotReady {
+        /// The file.
+        path: String,
+        /// What changes.
+        what: String,
+    },
+    /// Too many rejected records.
+    #[error(
+        "{rejected} of {read} records rejected, more than ingest.rejects_max = {most}; nothing was published; the first: {first}"
+    )]
+    Rejected {
+        /// Rejected records.
+        rejected: u64,
+        /// Read records.
+        read: u64,
+        /// The limit.
+        most: f64,
+        /// The first reject.
+        first: String,
+    },
+    /// What was written is not what was counted.
+    #[error("{path}: holds {found} rows, {wanted} were written; nothing was published")]
+    Verify {
+        /// The file.
+        path: String,
+        /// Rows in its footer.
+        found: i64,
+        /// Rows that were counted.
+        wanted: u64,
+    },
+    /// A file or folder.
+    #[error("{path}: {error}")]
+    Io {
+        /// Which.
+        path: String,
+        /// What the file system says.
+        error: io::Error,
+    },
+    /// Staging or publishing.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A plan.
+    #[error(transparent)]
+    Plan(#[from] DataFusionError),
+    /// A split.
+    #[error(transparent)]
+    Ingest(IngestError),
+    /// The documents.
+    #[error(transparent)]
+    Corpus(#[from] CorpusError),
+    /// The models.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A table file.
+    #[error("{path}: {error}")]
+    Parquet {
+        /// Which.
+        path: String,
+        /// What went wrong.
+        error: parquet::errors::ParquetError,
+    },
+}
+
+impl StepError {
+    /// Finds our own error in what a plan failed with.
+    fn of_plan(error: DataFusionError) -> Self {
+        match error.find_root() {
+            DataFusionError::External(_) => {}
+            _ => return Self::Plan(error),
+        }
+        match error {
+            DataFusionError::External(inner) => match inner.downcast::<IngestError>() {
+                Ok(error) => Self::Ingest(*error),
+                Err(inner) => Self::Plan(DataFusionError::External(inner)),
+            },
+            other => Self::Plan(other),
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Every file that comes from or goes to the warehouse: raw files, locks, staging, publishing, history.
+//!
+//! ```text
+//! lock the day ─► clear what a killed run left ─► stage under .klieg/runs ─► verify ─► one atomic exchange a folder ─► history
+//! ```
+//! Readers see the old folder or the new one. A run that is killed before the exchange leaves only its staging folder, which the
+//! next run of the day removes; killed between two exchanges, it leaves folders whose manifests disagree, and the next run
+//! makes the missing ones again.
+
+pub mod landing;
+mod lock;
+mod manifest;
+mod publish;
+
+pub use lock::DayLock;
+pub use lock::LockError;
+pub use manifest::Manifest;
+pub use manifest::fingerprint;
+pub use publish::Staging;
+pub use publish::StoreError;
+pub use publish::stop_publishing;

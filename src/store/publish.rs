@@ -1,0 +1,109 @@
+//! Staging and the exchange that publishes it.
+
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use rustix::fs::CWD;
+use rustix::fs::RenameFlags;
+use rustix::fs::renameat_with;
+
+use crate::store::Manifest;
+
+/// Something of the work area or of a published folder.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {error}")]
+pub struct StoreError {
+    /// The file or folder.
+    pub path: String,
+    /// What the file system says.
+    pub error: io::Error,
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> StoreError {
+    move |error| StoreError { path: path.display().to_string(), error }
+}
+
+/// The staging folder of a run of one day; removed when it is dropped.
+#[derive(Debug)]
+pub struct Staging {
+    folder: PathBuf,
+}
+
+/// Held while a folder is exchanged and while the process stops, so that no signal comes between.
+static PUBLISHING: Mutex<()> = Mutex::new(());
+
+impl Staging {
+    /// Makes `<work_area>/runs/<key>/<run>` and removes what killed runs of the same key left; the caller holds the day's lock.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub fn create(work_area: &Path, key: &str, run: &str) -> Result<Self, StoreError> {
+        let parent = work_area.join("runs").join(key);
+        if parent.exists() {
+            std::fs::remove_dir_all(&parent).map_err(at(&parent))?;
+        }
+        let folder = parent.join(run);
+        std::fs::create_dir_all(&folder).map_err(at(&folder))?;
+        Ok(Self { folder })
+    }
+
+    /// Returns the folder in which `name` is staged, and makes it.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn folder(&self, name: &str) -> Result<PathBuf, StoreError> {
+        let folder = self.folder.join(name);
+        std::fs::create_dir_all(&folder).map_err(at(&folder))?;
+        Ok(folder)
+    }
+
+    /// Writes the manifest and `_SUCCESS`, then puts the staged folder in the place of `target` in one step.
+    ///
+    /// # Errors
+    /// The file system; what was published before is then still there.
+    pub fn publish(&self, name: &str, target: &Path, manifest: &Manifest) -> Result<(), StoreError> {
+        let staged = self.folder.join(name);
+        let text = serde_json::to_string_pretty(manifest).map_err(|error| at(&staged)(error.into()))?;
+        let file = staged.join(Manifest::NAME);
+        write_synced(&file, text.as_bytes()).map_err(at(&file))?;
+        let success = staged.join("_SUCCESS");
+        write_synced(&success, b"").map_err(at(&success))?;
+        let parent = target.parent().unwrap_or(target);
+        std::fs::create_dir_all(parent).map_err(at(parent))?;
+        let _guard = PUBLISHING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if target.exists() {
+            renameat_with(CWD, &staged, CWD, target, RenameFlags::EXCHANGE)
+                .map_err(|error| at(target)(error.into()))?;
+        } else {
+            std::fs::rename(&staged, target).map_err(at(target))?;
+        }
+        sync_folder(parent).map_err(at(parent))
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // The next run of the day tries again.
+        drop(std::fs::remove_dir_all(&self.folder));
+        if let Some(parent) = self.folder.parent() {
+            drop(std::fs::remove_dir(parent));
+        }
+    }
+}
+
+/// Waits for an exchange that is under way and keeps new ones from starting; for a process that stops.
+pub fn stop_publishing() {
+    std::mem::forget(PUBLISHING.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = std::fs::File::create(path)?;
+    io::Write::write_all(&mut file, bytes)?;
+    file.sync_all()
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    std::fs::File::open(path)?.sync_all()
+}
