@@ -18,6 +18,7 @@ pub mod cli;
 pub mod config;
 pub mod detect;
 pub mod engine;
+pub mod job;
 pub mod ml;
 pub mod parallel;
 pub mod step;

@@ -4,36 +4,51 @@ use std::io;
 
 use parquet::errors::ParquetError;
 
+use crate::config;
+use crate::engine::ingest::IngestError;
 use crate::engine::source;
+use crate::job::DayError;
+use crate::job::JobError;
 use crate::ml::lda::ParamsError;
+use crate::step::StepError;
+use crate::store::LockError;
+use crate::table::hive::InvalidDay;
 
 /// Usage or configuration.
 pub(super) const USAGE: u8 = 2;
 /// Input is missing or not ready.
 pub(super) const INPUT: u8 = 3;
+/// Locked by a live run.
+const LOCKED: u8 = 4;
 /// No permission.
 pub(super) const PERMISSION: u8 = 5;
 /// Input cannot be decoded.
 pub(super) const REJECTED: u8 = 7;
-const FAILED: u8 = 1;
+pub(super) const FAILED: u8 = 1;
 
 /// Shown under `--help`.
 pub(super) const HELP: &str = "\
 Exit codes:
   0  done
-  1  failed
-  2  usage
-  3  input missing or not a file
+  1  failed, or some days of a range failed
+  2  usage or configuration
+  3  input missing or not ready
+  4  locked by a live run
   5  no permission
-  7  input cannot be decoded";
+  7  records rejected above the limit, or input cannot be decoded
+  130, 143  stopped by SIGINT, SIGTERM";
 
 /// Returns the exit code of an error by its cause.
 pub(super) fn code(error: &anyhow::Error) -> u8 {
     if error.is::<NotAFile>() {
         return INPUT;
     }
-    if error.is::<Usage>() {
+    let is_usage = error.is::<Usage>() || error.is::<UsageText>() || error.is::<JobError>();
+    if is_usage || error.is::<config::Error>() || error.is::<InvalidDay>() {
         return USAGE;
+    }
+    if error.is::<NoResult>() {
+        return INPUT;
     }
     for cause in error.chain() {
         if let Some(source::Error::Format(_)) = cause.downcast_ref() {
@@ -67,6 +82,53 @@ pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     });
     causes.any(|kind| kind == io::ErrorKind::BrokenPipe)
 }
+
+/// Returns the exit code of a day that failed.
+pub(super) fn day_code(error: &DayError) -> u8 {
+    match error {
+        DayError::Lock(LockError::Held { .. }) => LOCKED,
+        DayError::Lock(LockError::Io { error, .. }) | DayError::Report { error, .. } => write_code(error),
+        DayError::Store(store) => write_code(&store.error),
+        DayError::Engine(_) => FAILED,
+        DayError::Step { error, .. } => step_code(error),
+    }
+}
+
+fn step_code(error: &StepError) -> u8 {
+    match error {
+        StepError::NoInput(_) | StepError::NotReady { .. } => INPUT,
+        StepError::Ingest(IngestError::Changed { .. }) => INPUT,
+        StepError::Ingest(IngestError::Read { error, .. }) | StepError::Io { error, .. } => read_code(error),
+        StepError::Store(store) => write_code(&store.error),
+        StepError::Rejected { .. } => REJECTED,
+        _ => FAILED,
+    }
+}
+
+fn read_code(error: &io::Error) -> u8 {
+    match error.kind() {
+        io::ErrorKind::NotFound => INPUT,
+        io::ErrorKind::PermissionDenied => PERMISSION,
+        _ => FAILED,
+    }
+}
+
+fn write_code(error: &io::Error) -> u8 {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => PERMISSION,
+        _ => FAILED,
+    }
+}
+
+/// A day whose result is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NoResult(pub(super) String);
+
+/// Options that cannot be used together.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct UsageText(pub(super) String);
 
 /// A path that is a directory or a device.
 #[derive(Debug, thiserror::Error)]

@@ -1,10 +1,16 @@
 //! The command line: parses it, runs a command, prints, and chooses the exit code. The only user of clap and anyhow, and the
 //! only printer.
 
+mod check;
 mod eval;
 mod exit;
 mod inspect;
+mod job_args;
 mod nfdump_csv;
+mod plan;
+mod render;
+mod run;
+mod top;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -22,8 +28,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Eval(eval::Args),
+    Run(run::Args),
+    Plan(plan::Args),
+    Check(check::Args),
+    Top(top::Args),
     Inspect(inspect::Args),
+    Eval(eval::Args),
 }
 
 /// Runs the program.
@@ -34,6 +44,10 @@ pub fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let result = match &cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Plan(args) => plan::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Top(args) => top::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Inspect(args) => inspect::run(args),
     };

@@ -23,6 +23,7 @@ use crate::engine::source::NfcapdFile;
 use crate::step::Context;
 use crate::step::Outcome;
 use crate::step::StepError;
+use crate::step::Unit;
 use crate::store::Manifest;
 use crate::store::fingerprint;
 use crate::store::landing;
@@ -235,7 +236,10 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
         threads: config.threads,
     };
     let mut totals = Totals::default();
-    let reports = context.engine.ingest(spec, &splits).await.map_err(StepError::of_plan)?;
+    let work = context.engine.ingest(spec, &splits);
+    let label = format!("ingest: {day}");
+    let reports = context.watched(&label, (inputs.bytes(), Unit::Bytes), work).await;
+    let reports = reports.map_err(StepError::of_plan)?;
     reports.into_iter().for_each(|report| totals.add(report));
     totals.cut();
     check_rejects(config, &totals)?;

@@ -5,6 +5,7 @@ pub mod suspicious;
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use datafusion::error::DataFusionError;
 use serde::Serialize;
@@ -43,6 +44,39 @@ pub struct Context<'a> {
     pub events: &'a dyn Events,
     /// Do it even where nothing changed.
     pub redo: bool,
+}
+
+/// What the counter of a plan counts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Unit {
+    Bytes,
+    Rows,
+}
+
+/// How often progress is told.
+const TICK: Duration = Duration::from_millis(500);
+
+impl Context<'_> {
+    /// Does `work` and tells how far the engine is.
+    async fn watched<T>(&self, label: &str, (total, unit): (u64, Unit), work: impl Future<Output = T>) -> T {
+        let counter = self.engine.progress();
+        let now = || match unit {
+            Unit::Bytes => counter.get().0,
+            Unit::Rows => counter.get().1,
+        };
+        let start = now();
+        let mut tick = tokio::time::interval(TICK);
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                _ = tick.tick() => {
+                    let note = if unit == Unit::Bytes { "bytes" } else { "rows" };
+                    self.events.progress(label, now().saturating_sub(start), total, note);
+                }
+            }
+        }
+    }
 }
 
 /// What a step did.

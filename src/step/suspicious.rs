@@ -6,6 +6,7 @@ use std::io::BufWriter;
 use std::io::Write as _;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use chrono::DateTime;
@@ -38,6 +39,7 @@ use crate::ml::lda::Fit;
 use crate::step::Context;
 use crate::step::Outcome;
 use crate::step::StepError;
+use crate::step::Unit;
 use crate::store::Manifest;
 use crate::store::fingerprint;
 use crate::table;
@@ -64,6 +66,7 @@ const RESULTS_FILE: &str = "flow_results.csv";
 struct DayTable {
     files: Vec<String>,
     fingerprint: String,
+    rows: u64,
 }
 
 fn day_table(context: &Context<'_>) -> Result<DayTable, StepError> {
@@ -82,7 +85,11 @@ fn day_table(context: &Context<'_>) -> Result<DayTable, StepError> {
     let settings = settings.map(|(key, value)| format!("{key}={value}"));
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let parts: Vec<_> = settings.chain([version, manifest.fingerprint]).collect();
-    Ok(DayTable { files, fingerprint: fingerprint(parts.iter().map(String::as_str)) })
+    Ok(DayTable {
+        files,
+        fingerprint: fingerprint(parts.iter().map(String::as_str)),
+        rows: manifest.rows,
+    })
 }
 
 /// Finds and publishes the suspicious connections of a day.
@@ -151,7 +158,9 @@ async fn count(context: &Context<'_>, table: &DayTable) -> Result<Documents, Ste
     let spec = WordsSpec { compat_spot: context.config.suspicious.compat_spot };
     let scan = context.engine.scan(&table.files, &WORD_COLUMNS).await?;
     let plan = words::plan_counts(spec, scan, context.config.threads.get())?;
-    let documents = words::documents(context.engine.run(plan).await?)?;
+    let work = context.engine.run(plan);
+    let batches = context.watched("suspicious: counting words", (table.rows, Unit::Rows), work).await?;
+    let documents = words::documents(batches)?;
     let flows: u64 = documents.pairs.iter().map(|pair| pair.count).sum::<u64>() / 2;
     let excluded: u64 = documents.excluded.values().sum();
     context.events.line(&format!(
@@ -346,12 +355,12 @@ async fn probe_flows(
     if table.files.is_empty() {
         return Ok(found);
     }
-    context.events.line("suspicious: looking up flows");
     let limit = analysis.limit.unwrap_or(usize::MAX);
     let scan = context.engine.scan(&table.files, &probe::columns()).await?;
     let plan = TaskExec::new(TaskSpec::Probe(analysis.probe_spec()), scan);
     let batches = |batch: &RecordBatch| found.add(batch, limit);
-    context.engine.for_each_batch(std::sync::Arc::new(plan), batches).await?;
+    let work = context.engine.for_each_batch(Arc::new(plan), batches);
+    context.watched("suspicious: looking up flows", (table.rows, Unit::Rows), work).await?;
     found.cut(limit);
     Ok(found)
 }

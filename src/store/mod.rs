@@ -18,4 +18,5 @@ pub use manifest::Manifest;
 pub use manifest::fingerprint;
 pub use publish::Staging;
 pub use publish::StoreError;
+pub use publish::remove_staging;
 pub use publish::stop_publishing;

@@ -98,6 +98,15 @@ pub fn stop_publishing() {
     std::mem::forget(PUBLISHING.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
 }
 
+/// Removes what `run` staged, for a process that stops.
+pub fn remove_staging(work_area: &Path, run: &str) {
+    let folders = std::fs::read_dir(work_area.join("runs"));
+    for folder in folders.into_iter().flatten().flatten() {
+        // The next run of the day tries again.
+        drop(std::fs::remove_dir_all(folder.path().join(run)));
+    }
+}
+
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = std::fs::File::create(path)?;
     io::Write::write_all(&mut file, bytes)?;

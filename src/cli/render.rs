@@ -1,0 +1,93 @@
+//! Events to people: bars on a terminal, plain lines otherwise; all of it on stderr.
+
+use std::io::IsTerminal as _;
+use std::io::Write as _;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
+
+use indicatif::ProgressBar;
+use indicatif::ProgressStyle;
+
+use crate::step::Events;
+
+/// Without a terminal, progress is a line this often.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Shows events.
+pub(super) struct Renderer {
+    bar: Option<ProgressBar>,
+    state: Mutex<State>,
+}
+
+struct State {
+    label: String,
+    last: Instant,
+}
+
+impl Renderer {
+    pub(super) fn new() -> Self {
+        let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} {elapsed}, {eta} left");
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(0);
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar
+        });
+        Self {
+            bar,
+            state: Mutex::new(State { label: String::new(), last: Instant::now() }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Events for Renderer {
+    fn line(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| say(text)),
+            None => say(text),
+        }
+    }
+
+    fn progress(&self, label: &str, done: u64, total: u64, note: &str) {
+        let mut state = self.state();
+        let is_new = state.label != label;
+        if is_new {
+            label.clone_into(&mut state.label);
+        }
+        match &self.bar {
+            Some(bar) => {
+                if is_new {
+                    bar.reset();
+                }
+                bar.set_length(total);
+                bar.set_position(done);
+                bar.set_message(format!("{label}, {note}"));
+            }
+            None if is_new || state.last.elapsed() >= LINE_EVERY => {
+                state.last = Instant::now();
+                say(&format!("{label}: {done} of {total}, {note}"));
+            }
+            None => {}
+        }
+    }
+}
+
+impl Drop for Renderer {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Writes one line to stderr.
+pub(super) fn say(text: &str) {
+    // Nobody is left to tell where stderr is closed.
+    drop(writeln!(std::io::stderr(), "{text}"));
+}
