@@ -21,7 +21,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     let job = args.job.job()?;
     let mut out = std::io::stdout().lock();
     let steps: Vec<_> = job.steps.iter().map(|step| step.name()).collect();
-    writeln!(out, "job {}, pipeline {}, steps {}", job.name, job.pipeline.name(), steps.join(", "))?;
+    writeln!(
+        out,
+        "job {}, pipeline {}, steps {}",
+        job.name,
+        job.pipeline.name(),
+        steps.join(", ")
+    )?;
     for (key, value) in &job.config.texts {
         writeln!(out, "  {key:<28} {value}")?;
     }

@@ -87,7 +87,9 @@ pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
 pub(super) fn day_code(error: &DayError) -> u8 {
     match error {
         DayError::Lock(LockError::Held { .. }) => LOCKED,
-        DayError::Lock(LockError::Io { error, .. }) | DayError::Report { error, .. } => write_code(error),
+        DayError::Lock(LockError::Io { error, .. }) | DayError::Report { error, .. } => {
+            write_code(error)
+        }
         DayError::Store(store) => write_code(&store.error),
         DayError::Engine(_) => FAILED,
         DayError::Step { error, .. } => step_code(error),
@@ -98,7 +100,9 @@ fn step_code(error: &StepError) -> u8 {
     match error {
         StepError::NoInput(_) | StepError::NotReady { .. } => INPUT,
         StepError::Ingest(IngestError::Changed { .. }) => INPUT,
-        StepError::Ingest(IngestError::Read { error, .. }) | StepError::Io { error, .. } => read_code(error),
+        StepError::Ingest(IngestError::Read { error, .. }) | StepError::Io { error, .. } => {
+            read_code(error)
+        }
         StepError::Store(store) => write_code(&store.error),
         StepError::Rejected { .. } => REJECTED,
         _ => FAILED,

@@ -59,7 +59,9 @@ pub(super) struct DayArgs {
 const DAYS_MAX: usize = 3660;
 
 fn parse_pair(text: &str) -> Result<(String, String), String> {
-    let pair = text.split_once('=').ok_or_else(|| format!("`{text}` is not KEY=VALUE"))?;
+    let pair = text
+        .split_once('=')
+        .ok_or_else(|| format!("`{text}` is not KEY=VALUE"))?;
     Ok((pair.0.trim().to_owned(), pair.1.trim().to_owned()))
 }
 
@@ -67,7 +69,9 @@ impl SiteArgs {
     /// Defaults, environment and site file.
     fn base(&self) -> anyhow::Result<Layers> {
         let variables = std::env::vars_os();
-        let texts = variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let texts = variables.filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
         let mut layers = Layers::try_new(texts)?;
         if let Some(path) = &self.config {
             layers.add_site(&path.display().to_string(), &read(path)?)?;
@@ -90,11 +94,23 @@ impl JobArgs {
     pub(super) fn job(&self) -> anyhow::Result<Job> {
         let layers = self.site.base()?;
         let mut flags = self.site.defines.clone();
-        flags.extend(self.threads.map(|threads| ("threads".to_owned(), threads.to_string())));
-        flags.extend(self.memory.clone().map(|memory| ("memory".to_owned(), memory)));
+        flags.extend(
+            self.threads
+                .map(|threads| ("threads".to_owned(), threads.to_string())),
+        );
+        flags.extend(
+            self.memory
+                .clone()
+                .map(|memory| ("memory".to_owned(), memory)),
+        );
         let path = self.job.display().to_string();
         let text = read(&self.job)?;
-        Ok(Job::try_new(layers, (&path, &text), &flags, self.steps.as_deref())?)
+        Ok(Job::try_new(
+            layers,
+            (&path, &text),
+            &flags,
+            self.steps.as_deref(),
+        )?)
     }
 }
 

@@ -60,9 +60,20 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         writeln!(out)?;
     } else {
         for plan in &plans {
-            let Plan { day, action, reason, input_bytes, splits, .. } = plan;
+            let Plan {
+                day,
+                action,
+                reason,
+                input_bytes,
+                splits,
+                ..
+            } = plan;
             writeln!(out, "{day}  {action}: {reason}")?;
-            writeln!(out, "  reads   {} files, {input_bytes} bytes, {splits} splits", plan.input_files.len())?;
+            writeln!(
+                out,
+                "  reads   {} files, {input_bytes} bytes, {splits} splits",
+                plan.input_files.len()
+            )?;
             for path in &plan.writes {
                 writeln!(out, "  writes  {path}")?;
             }
@@ -87,7 +98,10 @@ fn plan(job: &Job, day: Day) -> Plan {
             ]),
         }
     }
-    let writes = writes.iter().map(|path| path.display().to_string()).collect();
+    let writes = writes
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
     let mut plan = Plan {
         day: day.to_string(),
         action: "fail",
@@ -119,7 +133,13 @@ fn plan(job: &Job, day: Day) -> Plan {
         Some(manifest) if manifest.fingerprint == inputs.fingerprint => {
             ("skip", format!("up to date, {} rows", manifest.rows))
         }
-        Some(manifest) => ("replace", format!("raw files, settings or version changed; {} rows are published", manifest.rows)),
+        Some(manifest) => (
+            "replace",
+            format!(
+                "raw files, settings or version changed; {} rows are published",
+                manifest.rows
+            ),
+        ),
     };
     plan.input_files = inputs.files.into_iter().map(|file| file.path).collect();
     plan

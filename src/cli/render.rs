@@ -29,7 +29,8 @@ struct State {
 
 impl Renderer {
     pub(super) fn new() -> Self {
-        let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} {elapsed}, {eta} left");
+        let style =
+            ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} {elapsed}, {eta} left");
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(0);
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -37,7 +38,10 @@ impl Renderer {
         });
         Self {
             bar,
-            state: Mutex::new(State { label: String::new(), last: Instant::now() }),
+            state: Mutex::new(State {
+                label: String::new(),
+                last: Instant::now(),
+            }),
         }
     }
 

@@ -1,12 +1,14 @@
 //! `klieg run`: runs the steps of a job on days.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::ValueEnum;
 use serde_json::json;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
@@ -73,23 +75,18 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    let options = RunOptions { run_id: run_id(), redo: args.redo };
+    let options = RunOptions {
+        run_id: run_id(),
+        redo: args.redo,
+        now,
+    };
     let events = Arc::new(Renderer::new());
     let work_area = job.config.warehouse.join(job::WORK_AREA);
-    let _signals = {
-        let _entered = runtime.enter();
-        let stop = [(SignalKind::interrupt(), 130), (SignalKind::terminate(), 143)];
-        for (kind, code) in stop {
-            let mut signal = signal(kind).context("cannot listen for signals")?;
-            let (work_area, run_id) = (work_area.clone(), options.run_id.clone());
-            drop(runtime.spawn(async move {
-                if signal.recv().await.is_some() {
-                    stop_now(&work_area, &run_id, code);
-                }
-            }));
-        }
+    listen(&runtime, &work_area, &options.run_id)?;
+    let mut results = Results {
+        run_id: options.run_id.clone(),
+        days: Vec::with_capacity(days.len()),
     };
-    let mut results = Results { run_id: options.run_id.clone(), days: Vec::with_capacity(days.len()) };
     for day in days {
         let result = runtime.block_on(job::run_day(&job, day, &options, &*events));
         if let Err(error) = &result {
@@ -102,37 +99,83 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     Ok(results.exit_code())
 }
 
+/// Stops on SIGINT and SIGTERM.
+fn listen(runtime: &Runtime, work_area: &Path, run_id: &str) -> anyhow::Result<()> {
+    let _entered = runtime.enter();
+    for (kind, code) in [
+        (SignalKind::interrupt(), 130),
+        (SignalKind::terminate(), 143),
+    ] {
+        let mut signal = signal(kind).context("cannot listen for signals")?;
+        let (work_area, run_id) = (work_area.to_path_buf(), run_id.to_owned());
+        drop(runtime.spawn(async move {
+            if signal.recv().await.is_some() {
+                stop_now(&work_area, &run_id, code);
+            }
+        }));
+    }
+    Ok(())
+}
+
 /// Ends the process between two exchanges; what is staged is removed.
-fn stop_now(work_area: &std::path::Path, run_id: &str, code: i32) {
+fn stop_now(work_area: &Path, run_id: &str, code: i32) {
     store::stop_publishing();
     render::say("klieg: stopped by a signal; nothing of the step at work was published");
     store::remove_staging(work_area, run_id);
     std::process::exit(code);
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is where the clock comes in"
+)]
+fn now() -> std::time::SystemTime {
+    std::time::SystemTime::now()
+}
+
 /// `20160708T010203Z-` and eight digits that tell runs of one second apart.
 fn run_id() -> String {
-    let now = chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::now());
-    let key = format!("{} {}", std::process::id(), now.timestamp_nanos_opt().unwrap_or(0));
-    let unique: String = store::fingerprint([key.as_str()].into_iter()).chars().take(8).collect();
+    let now = chrono::DateTime::<chrono::Utc>::from(now());
+    let key = format!(
+        "{} {}",
+        std::process::id(),
+        now.timestamp_nanos_opt().unwrap_or(0)
+    );
+    let unique: String = store::fingerprint([key.as_str()].into_iter())
+        .chars()
+        .take(8)
+        .collect();
     format!("{}-{unique}", now.format("%Y%m%dT%H%M%SZ"))
 }
 
 impl Results {
     fn count(&self, is_counted: impl Fn(&DayOutcome) -> bool) -> usize {
-        let done = self.days.iter().filter_map(|(_, result)| result.as_ref().ok());
+        let done = self
+            .days
+            .iter()
+            .filter_map(|(_, result)| result.as_ref().ok());
         done.filter(|outcome| is_counted(outcome)).count()
     }
 
     fn failed(&self) -> usize {
-        self.days.iter().filter(|(_, result)| result.is_err()).count()
+        self.days
+            .iter()
+            .filter(|(_, result)| result.is_err())
+            .count()
     }
 
     /// 0; the code of the failure where every day failed alike; 1 where some failed.
     fn exit_code(&self) -> u8 {
-        let mut codes = self.days.iter().map(|(_, result)| result.as_ref().map_or_else(exit::day_code, |_| 0));
+        let mut codes = self
+            .days
+            .iter()
+            .map(|(_, result)| result.as_ref().map_or_else(exit::day_code, |_| 0));
         let first = codes.next().unwrap_or(0);
-        if codes.all(|code| code == first) { first } else { exit::FAILED }
+        if codes.all(|code| code == first) {
+            first
+        } else {
+            exit::FAILED
+        }
     }
 
     fn status(&self) -> &'static str {
@@ -144,8 +187,13 @@ impl Results {
     }
 
     fn rows(&self) -> u64 {
-        let done = self.days.iter().filter_map(|(_, result)| result.as_ref().ok());
-        done.filter_map(|outcome| outcome.steps.first()).map(|step| step.rows).sum()
+        let done = self
+            .days
+            .iter()
+            .filter_map(|(_, result)| result.as_ref().ok());
+        done.filter_map(|outcome| outcome.steps.first())
+            .map(|step| step.rows)
+            .sum()
     }
 
     fn print(&self, output: Output, job: &Job) -> anyhow::Result<()> {
@@ -153,7 +201,9 @@ impl Results {
         match output {
             Output::Json => {
                 let days = self.days.iter().map(|(day, result)| match result {
-                    Ok(outcome) => json!({ "day": day.to_string(), "status": "ok", "outcome": outcome }),
+                    Ok(outcome) => {
+                        json!({ "day": day.to_string(), "status": "ok", "outcome": outcome })
+                    }
                     Err(error) => json!({
                         "day": day.to_string(),
                         "status": "failed",
@@ -171,18 +221,27 @@ impl Results {
                 writeln!(out)?;
             }
             Output::Props => {
-                let is_published = |outcome: &DayOutcome| outcome.steps.iter().any(|step| step.published);
+                let is_published =
+                    |outcome: &DayOutcome| outcome.steps.iter().any(|step| step.published);
                 writeln!(out, "status={}", self.status())?;
                 writeln!(out, "run_id={}", self.run_id)?;
                 writeln!(out, "partitions_ok={}", self.count(is_published))?;
                 writeln!(out, "partitions_failed={}", self.failed())?;
-                writeln!(out, "partitions_skipped={}", self.count(|outcome| !is_published(outcome)))?;
+                writeln!(
+                    out,
+                    "partitions_skipped={}",
+                    self.count(|outcome| !is_published(outcome))
+                )?;
                 writeln!(out, "rows={}", self.rows())?;
                 writeln!(out, "output_path={}", job.config.warehouse.display())?;
                 writeln!(out, "report={}", self.report_path(job).display())?;
             }
             Output::Table => {
-                writeln!(out, "{:<10}  {:<10}  {:<10}  {:>12}  result", "day", "step", "status", "rows")?;
+                writeln!(
+                    out,
+                    "{:<10}  {:<10}  {:<10}  {:>12}  result",
+                    "day", "step", "status", "rows"
+                )?;
                 for (day, result) in &self.days {
                     print_day(&mut out, *day, result)?;
                 }
@@ -192,7 +251,11 @@ impl Results {
     }
 
     fn report_path(&self, job: &Job) -> PathBuf {
-        job.config.warehouse.join(job::WORK_AREA).join("history").join(&self.run_id)
+        job.config
+            .warehouse
+            .join(job::WORK_AREA)
+            .join("history")
+            .join(&self.run_id)
     }
 }
 
@@ -204,12 +267,28 @@ fn print_day(
     match result {
         Ok(outcome) => {
             for step in &outcome.steps {
-                let status = if step.published { "published" } else { "skipped" };
-                let path = step.outputs.first().map(|path| path.display().to_string()).unwrap_or_default();
-                writeln!(out, "{day}  {:<10}  {status:<10}  {:>12}  {path}", step.step, step.rows)?;
+                let status = if step.published {
+                    "published"
+                } else {
+                    "skipped"
+                };
+                let path = step
+                    .outputs
+                    .first()
+                    .map(|path| path.display().to_string())
+                    .unwrap_or_default();
+                writeln!(
+                    out,
+                    "{day}  {:<10}  {status:<10}  {:>12}  {path}",
+                    step.step, step.rows
+                )?;
             }
             Ok(())
         }
-        Err(_) => writeln!(out, "{day}  {:<10}  failed      {:>12}  see the message above", "", ""),
+        Err(_) => writeln!(
+            out,
+            "{day}  {:<10}  failed      {:>12}  see the message above",
+            "", ""
+        ),
     }
 }

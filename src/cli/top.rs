@@ -102,7 +102,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     let layout = Layout::new(&config.warehouse, Pipeline::Flow.name());
     let folder = layout.result("groups", day);
     let Some(manifest) = Manifest::read(&folder) else {
-        let text = format!("{}: no list of {day}; run `klieg run` on that day first", folder.display());
+        let text = format!(
+            "{}: no list of {day}; run `klieg run` on that day first",
+            folder.display()
+        );
         return Err(exit::NoResult(text).into());
     };
     let mut batches = Vec::new();
@@ -124,35 +127,59 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
 
 fn read(path: &Path) -> anyhow::Result<Vec<RecordBatch>> {
     let name = || path.display().to_string();
-    if path.extension().is_none_or(|extension| extension != "parquet") {
+    if path
+        .extension()
+        .is_none_or(|extension| extension != "parquet")
+    {
         return Ok(Vec::new());
     }
     let file = File::open(path).with_context(name)?;
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).with_context(name)?.build().with_context(name)?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file)
+        .with_context(name)?
+        .build()
+        .with_context(name)?;
     reader.collect::<Result<_, _>>().with_context(name)
 }
 
 /// The first `limit` rows that have a rank of this order, by it.
 fn ranked(all: &RecordBatch, by: By, limit: usize) -> anyhow::Result<RecordBatch> {
-    let ranks = all.column_by_name(by.column()).context("the table has no ranks")?;
-    let options = SortOptions { descending: false, nulls_first: false };
+    let ranks = all
+        .column_by_name(by.column())
+        .context("the table has no ranks")?;
+    let options = SortOptions {
+        descending: false,
+        nulls_first: false,
+    };
     let known = ranks.len() - ranks.null_count();
     let order = sort_to_indices(ranks, Some(options), Some(limit.min(known)))?;
     Ok(take_record_batch(all, &order)?)
 }
 
 fn cell(rows: &RecordBatch, column: &str, row: usize) -> anyhow::Result<String> {
-    let array = rows.column_by_name(column).with_context(|| format!("the table has no column `{column}`"))?;
-    Ok(ArrayFormatter::try_new(array, &FormatOptions::default())?.value(row).try_to_string()?)
+    let array = rows
+        .column_by_name(column)
+        .with_context(|| format!("the table has no column `{column}`"))?;
+    Ok(ArrayFormatter::try_new(array, &FormatOptions::default())?
+        .value(row)
+        .try_to_string()?)
 }
 
 fn print_table(rows: &RecordBatch, by: By) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{:>6}  {:<4}  {:<39}  {:>9}  {:<19}  reason", "rank", "half", "ip", "flows", "first")?;
+    writeln!(
+        out,
+        "{:>6}  {:<4}  {:<39}  {:>9}  {:<19}  reason",
+        "rank", "half", "ip", "flows", "first"
+    )?;
     for row in 0..rows.num_rows() {
         let [rank, half, ip, flows, first, reason] =
-            [by.column(), "half", "ip", "flows", "first", "reason"].map(|column| cell(rows, column, row));
-        writeln!(out, "{:>6}  {:<4}  {:<39}  {:>9}  {:<19}  {}", rank?, half?, ip?, flows?, first?, reason?)?;
+            [by.column(), "half", "ip", "flows", "first", "reason"]
+                .map(|column| cell(rows, column, row));
+        writeln!(
+            out,
+            "{:>6}  {:<4}  {:<39}  {:>9}  {:<19}  {}",
+            rank?, half?, ip?, flows?, first?, reason?
+        )?;
     }
     Ok(())
 }
@@ -160,7 +187,11 @@ fn print_table(rows: &RecordBatch, by: By) -> anyhow::Result<()> {
 fn print_csv(rows: &RecordBatch) -> anyhow::Result<()> {
     let mut out = csv::Writer::from_writer(std::io::stdout().lock());
     let schema = rows.schema();
-    let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let names: Vec<_> = schema
+        .fields()
+        .iter()
+        .map(|field| field.name().as_str())
+        .collect();
     out.write_record(&names)?;
     for row in 0..rows.num_rows() {
         let cells: Result<Vec<_>, _> = names.iter().map(|name| cell(rows, name, row)).collect();
@@ -176,7 +207,9 @@ fn print_json(rows: &RecordBatch) -> anyhow::Result<()> {
     for row in 0..rows.num_rows() {
         let mut object = Map::new();
         for field in schema.fields() {
-            let array = rows.column_by_name(field.name()).context("a column is missing")?;
+            let array = rows
+                .column_by_name(field.name())
+                .context("a column is missing")?;
             let value = match field.data_type() {
                 _ if array.is_null(row) => Value::Null,
                 DataType::Int32 => array.as_primitive::<Int32Type>().value(row).into(),

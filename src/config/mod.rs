@@ -256,7 +256,10 @@ impl Layers {
     /// Not YAML, an unknown key, or `name`, `pipeline` or `steps` missing.
     pub fn add_job(&mut self, path: &str, text: &str) -> Result<JobKeys, Error> {
         let Node::Map(entries) = parse(path, text)? else {
-            return Err(Error::MissingKey { path: path.to_owned(), key: "name" });
+            return Err(Error::MissingKey {
+                path: path.to_owned(),
+                key: "name",
+            });
         };
         let (mut name, mut pipeline, mut steps) = (None, None, None);
         let mut rest = Vec::new();
@@ -269,7 +272,10 @@ impl Layers {
             }
         }
         self.add_entries(path, &rest, &["name", "pipeline", "steps"])?;
-        let missing = |key| Error::MissingKey { path: path.to_owned(), key };
+        let missing = |key| Error::MissingKey {
+            path: path.to_owned(),
+            key,
+        };
         Ok(JobKeys {
             name: name.ok_or_else(|| missing("name"))?,
             pipeline: pipeline.ok_or_else(|| missing("pipeline"))?,
@@ -297,7 +303,10 @@ impl Layers {
         let origin = |(line, column): (u64, u64)| Origin::File(path.to_owned(), line, column);
         for (key, node) in entries {
             let prefix = &key.value;
-            let is_section = self.values.keys().any(|known| known.starts_with(&format!("{prefix}.")));
+            let is_section = self
+                .values
+                .keys()
+                .any(|known| known.starts_with(&format!("{prefix}.")));
             if is_section || self.values.contains_key(prefix) {
                 check_shape(prefix, key, node, is_section, &origin)?;
                 let entry = std::iter::once((key, node));
@@ -306,7 +315,11 @@ impl Layers {
                 })?;
                 continue;
             }
-            let known = self.values.keys().map(String::as_str).chain(own_keys.iter().copied());
+            let known = self
+                .values
+                .keys()
+                .map(String::as_str)
+                .chain(own_keys.iter().copied());
             return Err(Error::UnknownKey {
                 origin: origin(spot(&key.referenced)),
                 nearest: nearest(prefix, known),
@@ -392,7 +405,12 @@ fn flatten(
     let Node::Map(entries) = node else {
         return Ok(());
     };
-    flatten_entries(prefix, entries.iter().map(|(key, node)| (key, node)), origin, sink)
+    flatten_entries(
+        prefix,
+        entries.iter().map(|(key, node)| (key, node)),
+        origin,
+        sink,
+    )
 }
 
 fn flatten_entries<'a>(
@@ -423,7 +441,10 @@ pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> O
     let leaf = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
     let scored = known.map(|key| {
         let whole = strsim::jaro_winkler(name, key);
-        (whole.max(strsim::jaro_winkler(&leaf(name), &leaf(key)) - 0.05), key)
+        (
+            whole.max(strsim::jaro_winkler(&leaf(name), &leaf(key)) - 0.05),
+            key,
+        )
     });
     let best = scored.max_by(|left, right| left.0.total_cmp(&right.0))?;
     (best.0 > 0.75).then(|| best.1.to_owned())

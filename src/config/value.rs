@@ -19,7 +19,11 @@ pub(super) fn check(values: &BTreeMap<String, (String, Origin)>) -> Result<Confi
     let threads: usize = values.number("threads", 0, 4096)?;
     let processors = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     Ok(Config {
-        texts: values.0.iter().map(|(key, (text, _))| (key.clone(), text.clone())).collect(),
+        texts: values
+            .0
+            .iter()
+            .map(|(key, (text, _))| (key.clone(), text.clone()))
+            .collect(),
         warehouse: values.parsed("warehouse", "a file:// URL or an absolute path", folder)?,
         threads: NonZeroUsize::new(threads).unwrap_or_else(processors),
         memory_bytes: values.parsed("memory", "a size such as 2GiB, at least 64MiB", |text| {
@@ -34,11 +38,15 @@ pub(super) fn check(values: &BTreeMap<String, (String, Origin)>) -> Result<Confi
 fn ingest(values: &Values<'_>) -> Result<Ingest, Error> {
     let time = "a time such as 90s, 5m, 1h";
     Ok(Ingest {
-        event_time: values.parsed("ingest.event_time", "start or received", |text| match text {
-            "start" => Some(EventTime::Start),
-            "received" => Some(EventTime::Received),
-            _ => None,
-        })?,
+        event_time: values.parsed(
+            "ingest.event_time",
+            "start or received",
+            |text| match text {
+                "start" => Some(EventTime::Start),
+                "received" => Some(EventTime::Received),
+                _ => None,
+            },
+        )?,
         slack_ms: values.parsed("ingest.slack", time, milliseconds)?,
         split_bytes: values.parsed("ingest.split_bytes", "a size such as 256MiB", |text| {
             bytes(text).filter(|&size| size > 0)
@@ -85,7 +93,7 @@ impl Values<'_> {
         })
     }
 
-    fn number<T: FromStr + PartialOrd + std::fmt::Display>(
+    fn number<T: Copy + FromStr + PartialOrd + std::fmt::Display>(
         &self,
         key: &str,
         least: T,
@@ -102,7 +110,10 @@ impl Values<'_> {
     fn choice(&self, key: &str, choices: [&str; 2]) -> Result<bool, Error> {
         let wanted = choices.join(" or ");
         self.parsed(key, &wanted, |text| {
-            choices.iter().position(|choice| *choice == text).map(|index| index == 1)
+            choices
+                .iter()
+                .position(|choice| *choice == text)
+                .map(|index| index == 1)
         })
     }
 }
@@ -123,7 +134,13 @@ fn bytes(text: &str) -> Option<u64> {
 
 /// Parses 250ms, 90s, 5m, 1h, 2d.
 fn milliseconds(text: &str) -> Option<u64> {
-    let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+    let units = [
+        ("ms", 1),
+        ("s", 1000),
+        ("m", 60_000),
+        ("h", 3_600_000),
+        ("d", 86_400_000),
+    ];
     let split = |(unit, factor): (&str, u64)| Some((text.strip_suffix(unit)?, factor));
     let (number, factor) = units.into_iter().find_map(split)?;
     let number: u64 = number.trim().parse().ok()?;

@@ -17,7 +17,9 @@ pub(super) enum Node {
 
 /// Parses one document; an empty one is an empty map.
 pub(super) fn parse(text: &str) -> Result<Node, String> {
-    let is_empty = text.lines().all(|line| line.trim().is_empty() || line.trim().starts_with('#'));
+    let is_empty = text
+        .lines()
+        .all(|line| line.trim().is_empty() || line.trim().starts_with('#'));
     if is_empty {
         return Ok(Node::Map(Vec::new()));
     }

@@ -94,7 +94,11 @@ impl DayCorpus {
             document.2 += 1;
             self.hosts_of_word[word as usize] += 1;
             self.flows_of_word[word as usize] += pair.count;
-            self.groups.push(Group { ip: document.1, word, flows: saturated(pair.count) });
+            self.groups.push(Group {
+                ip: document.1,
+                word,
+                flows: saturated(pair.count),
+            });
         }
     }
 
@@ -109,14 +113,22 @@ impl DayCorpus {
     pub fn document_key(&self, ip: u128) -> Option<u64> {
         let hash = key_of(ip);
         let from = self.documents.partition_point(|entry| entry.0 < hash);
-        self.documents[from..].iter().find(|entry| entry.1 == ip).map(|entry| entry.0)
+        self.documents[from..]
+            .iter()
+            .find(|entry| entry.1 == ip)
+            .map(|entry| entry.0)
     }
 
     /// Splits the documents; tokens of the held out ones are halved by random bits.
     ///
     /// # Errors
     /// None that the whole corpus did not have.
-    pub fn hold_out(&self, per_cent: u64, seed: u64, presence: bool) -> Result<HeldOut, CorpusError> {
+    pub fn hold_out(
+        &self,
+        per_cent: u64,
+        seed: u64,
+        presence: bool,
+    ) -> Result<HeldOut, CorpusError> {
         let mut parts = [Vec::new(), Vec::new(), Vec::new()];
         for ((key, word, _), group) in self.counts.pairs().zip(&self.groups) {
             let count = if presence { 1 } else { group.flows };
@@ -129,7 +141,11 @@ impl DayCorpus {
             parts[2].push((key, word, count - half));
         }
         let [train, observed, held] = parts.map(|part| Corpus::try_new(part, self.words.len()));
-        Ok(HeldOut { train: train?, observed: observed?, held: held? })
+        Ok(HeldOut {
+            train: train?,
+            observed: observed?,
+            held: held?,
+        })
     }
 }
 

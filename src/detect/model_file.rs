@@ -39,20 +39,27 @@ pub fn write(
     corpus: &DayCorpus,
 ) -> Result<(), ModelError> {
     let path = folder.join(format!("{}-{model}.parquet", kind.name()));
-    let fail = |error| ModelError::File { path: path.display().to_string(), error };
+    let fail = |error| ModelError::File {
+        path: path.display().to_string(),
+        error,
+    };
     write_file(&path, fit, corpus).map_err(fail)
 }
 
 fn write_file(path: &Path, fit: &Fit, corpus: &DayCorpus) -> Result<(), ParquetError> {
     let topics = fit.model.topics();
     let mut fields = vec![Field::new("word", DataType::Utf8, false)];
-    fields.extend((0..topics).map(|topic| Field::new(format!("t{topic}"), DataType::Float32, false)));
+    fields
+        .extend((0..topics).map(|topic| Field::new(format!("t{topic}"), DataType::Float32, false)));
     let schema = Arc::new(Schema::new(fields));
     let options = table::parquet::options();
-    let mut writer = ArrowWriter::try_new_with_options(File::create(path)?, Arc::clone(&schema), options)?;
+    let mut writer =
+        ArrowWriter::try_new_with_options(File::create(path)?, Arc::clone(&schema), options)?;
     let counts = fit.model.counts().chunks(topics * BATCH_WORDS);
     for (words, counts) in corpus.words.chunks(BATCH_WORDS).zip(counts) {
-        let texts = words.iter().map(|&word| Some(FlowWord::from_bits(word).to_string()));
+        let texts = words
+            .iter()
+            .map(|&word| Some(FlowWord::from_bits(word).to_string()));
         let mut columns: Vec<ArrayRef> = vec![Arc::new(texts.collect::<StringArray>())];
         columns.extend((0..topics).map(|topic| column(counts, topics, topic)));
         writer.write(&RecordBatch::try_new(Arc::clone(&schema), columns)?)?;

@@ -136,11 +136,18 @@ impl Trainer<'_> {
     ///
     /// # Errors
     /// A value out of range.
-    #[expect(clippy::cast_possible_truncation, reason = "pseudo-counts have few digits")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "pseudo-counts have few digits"
+    )]
     pub fn params(&self, kind: Kind, model: usize) -> Result<CheckedLdaParams, ParamsError> {
         let settings = self.settings;
         LdaParams {
-            optimizer: if settings.em { Optimizer::Em } else { Optimizer::Online },
+            optimizer: if settings.em {
+                Optimizer::Em
+            } else {
+                Optimizer::Online
+            },
             topics: settings.topics,
             document_pseudo_count: (settings.alpha - 1.0) as f32,
             word_pseudo_count: (settings.beta - 1.0) as f32,
@@ -167,12 +174,20 @@ impl Trainer<'_> {
         scores.resize(self.corpus.groups.len(), 0.0);
         let presence = matches!(kind, Kind::Presence).then(|| self.corpus.counts.presence());
         let all = presence.as_ref().unwrap_or(&self.corpus.counts);
-        let corpora = self.corpus.hold_out(self.settings.held_out, self.seed, kind == Kind::Presence)?;
+        let corpora =
+            self.corpus
+                .hold_out(self.settings.held_out, self.seed, kind == Kind::Presence)?;
         let share = 1.0 / f64::from(u32::try_from(models).unwrap_or(1));
         let mut reports = Vec::with_capacity(models);
         for model in 0..models {
             let params = self.params(kind, model)?;
-            let epoch = |epoch| progress(ModelEpoch { kind, model: (model, models), epoch });
+            let epoch = |epoch| {
+                progress(ModelEpoch {
+                    kind,
+                    model: (model, models),
+                    epoch,
+                });
+            };
             let (report, fit) = self.fit(kind, &params, (&corpora, all), epoch);
             let mut targets = scores.iter_mut();
             fit.scores(all, &params, self.threads, |score| {
@@ -201,7 +216,11 @@ impl Trainer<'_> {
         mut progress: impl FnMut((Epoch, u32)),
     ) -> (ModelReport, Fit) {
         let started = Instant::now();
-        let online_epochs = if self.settings.em { 0 } else { params.get().online_epochs };
+        let online_epochs = if self.settings.em {
+            0
+        } else {
+            params.get().online_epochs
+        };
         let epochs = params.get().iterations + online_epochs;
         let mut log_likelihood = Vec::new();
         let mut fit = lda::fit(&corpora.train, params, self.threads, |epoch| {
@@ -216,7 +235,8 @@ impl Trainer<'_> {
         let mut held_out_perplexity = None;
         if corpora.held.tokens() > 0 {
             let HeldOut { observed, held, .. } = corpora;
-            held_out_perplexity = Some(fit.model.perplexity(observed, held, &mixture, self.threads));
+            held_out_perplexity =
+                Some(fit.model.perplexity(observed, held, &mixture, self.threads));
             // Words that only held out documents have need counts too.
             fit = fit.over(all, params, self.threads);
         }

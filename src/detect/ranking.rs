@@ -64,7 +64,11 @@ struct Ties {
 
 impl Ties {
     fn new(corpus: &DayCorpus) -> Self {
-        let texts: Vec<String> = corpus.words.iter().map(|&word| FlowWord::from_bits(word).to_string()).collect();
+        let texts: Vec<String> = corpus
+            .words
+            .iter()
+            .map(|&word| FlowWord::from_bits(word).to_string())
+            .collect();
         let mut by_text: Vec<u32> = (0..).take(texts.len()).collect();
         by_text.sort_unstable_by(|&left, &right| texts[left as usize].cmp(&texts[right as usize]));
         let mut rank = vec![0_u32; texts.len()];
@@ -85,13 +89,19 @@ impl Ties {
             last = Some(ip);
             documents.push(document);
         }
-        Self { groups: keyed.into_iter().map(|entry| entry.2).collect(), documents }
+        Self {
+            groups: keyed.into_iter().map(|entry| entry.2).collect(),
+            documents,
+        }
     }
 
     /// Returns positions by rising key.
     fn sorted(&self, key: impl Fn(usize) -> f64) -> Vec<(f64, u32)> {
         let groups = self.groups.iter().map(|&group| group as usize);
-        let mut keyed: Vec<(f64, u32)> = (0..).zip(groups).map(|(position, group)| (key(group), position)).collect();
+        let mut keyed: Vec<(f64, u32)> = (0..)
+            .zip(groups)
+            .map(|(position, group)| (key(group), position))
+            .collect();
         sort(&mut keyed);
         keyed
     }
@@ -122,12 +132,16 @@ pub fn rank(corpus: &DayCorpus, scores: &Scores, half_b_share: f64, limit: usize
         score_a,
         half_b,
         score_b,
-        by_p: by_q.into_iter().map(|(_, position)| ties.group(position)).collect(),
+        by_p: by_q
+            .into_iter()
+            .map(|(_, position)| ties.group(position))
+            .collect(),
     }
 }
 
 fn half_a(corpus: &DayCorpus, scores: &Scores, ties: &Ties, limit: usize) -> (Vec<u32>, Vec<f64>) {
-    let loud = |group: usize| bits(scores.presence[group]) + f64::from(corpus.groups[group].flows).log2();
+    let loud =
+        |group: usize| bits(scores.presence[group]) + f64::from(corpus.groups[group].flows).log2();
     let mut order = ties.sorted(|group| -loud(group));
     let mut seen = vec![0_u32; corpus.hosts()];
     for (key, position) in &mut order {
@@ -137,7 +151,10 @@ fn half_a(corpus: &DayCorpus, scores: &Scores, ties: &Ties, limit: usize) -> (Ve
     }
     sort(&mut order);
     order.truncate(limit);
-    order.into_iter().map(|(key, position)| (ties.group(position), -key)).unzip()
+    order
+        .into_iter()
+        .map(|(key, position)| (ties.group(position), -key))
+        .unzip()
 }
 
 fn half_b(
@@ -168,7 +185,10 @@ fn half_b(
     let mut order: Vec<(f64, u32)> = best.into_iter().zip(0..).collect();
     sort(&mut order);
     order.truncate(limit);
-    order.into_iter().map(|(key, position)| (ties.group(position), key)).unzip()
+    order
+        .into_iter()
+        .map(|(key, position)| (ties.group(position), key))
+        .unzip()
 }
 
 /// Takes from B as often as its share says, from A else; a group already taken is passed over.
@@ -197,7 +217,13 @@ fn alternate(half_a: &[u32], half_b: &[u32], half_b_share: f64, limit: usize) ->
 /// Returns how many groups, by rising q, hold at least `limit` flows of lowest p, none above `threshold`:
 /// each flow has two groups, so groups of 2 · `limit` flows hold `limit` distinct ones.
 #[must_use]
-pub fn lowest(corpus: &DayCorpus, scores: &Scores, by_p: &[u32], limit: Option<usize>, threshold: f64) -> usize {
+pub fn lowest(
+    corpus: &DayCorpus,
+    scores: &Scores,
+    by_p: &[u32],
+    limit: Option<usize>,
+    threshold: f64,
+) -> usize {
     let wanted = limit.map_or(u64::MAX, |limit| (limit as u64).saturating_mul(2));
     let mut flows = 0;
     let mut last = f64::NEG_INFINITY;

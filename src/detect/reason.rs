@@ -3,7 +3,6 @@
 //! For a feature f of word w, saved bits = log2(Σ_v p(w with f = v) / p(w)): how much less surprising the group would be if only
 //! that feature were ordinary. Topics are those of the first presence model; without models, shares of hosts take their place.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::detect::corpus::DayCorpus;
@@ -14,6 +13,10 @@ use crate::ml::lda::Corpus;
 use crate::ml::lda::Fit;
 use crate::word::flow::Feature;
 use crate::word::flow::FlowWord;
+
+/// Looked up, never iterated.
+#[expect(clippy::disallowed_types, reason = "its order is never seen")]
+type Lookup<K, V> = std::collections::HashMap<K, V>;
 
 /// What is said about a group.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,9 +43,16 @@ pub struct Explainer<'a> {
 impl<'a> Explainer<'a> {
     /// Takes the day and its first presence model, with what it was fitted to, and how.
     #[must_use]
-    pub fn new(corpus: &'a DayCorpus, model: Option<(&'a Fit, &'a Corpus, &'a CheckedLdaParams)>) -> Self {
+    pub fn new(
+        corpus: &'a DayCorpus,
+        model: Option<(&'a Fit, &'a Corpus, &'a CheckedLdaParams)>,
+    ) -> Self {
         let topic_counts = model.map_or_else(Vec::new, |(fit, ..)| fit.model.topic_counts());
-        Self { corpus, model, topic_counts }
+        Self {
+            corpus,
+            model,
+            topic_counts,
+        }
     }
 
     /// Explains groups.
@@ -56,15 +66,23 @@ impl<'a> Explainer<'a> {
             let own = dot(&self.word_weights(group.word), &weights);
             let saved = Feature::ALL.map(|feature| {
                 let masked = feature.mask(FlowWord::from_bits(word));
-                let all = sums.get(&(feature, masked)).map_or(0.0, |sum| dot(sum, &weights));
+                let all = sums
+                    .get(&(feature, masked))
+                    .map_or(0.0, |sum| dot(sum, &weights));
                 (feature, (all.max(own) / own.max(1e-300)).log2())
             });
             let (first, rest) = (saved[0], &saved[1..]);
-            let best = rest.iter().fold(first, |best, next| if next.1 > best.1 { *next } else { best });
+            let best = rest.iter().fold(
+                first,
+                |best, next| if next.1 > best.1 { *next } else { best },
+            );
             let (usual_word, usual_flows, flows_of_ip) = usual[&group.ip];
             Reason {
                 feature: best,
-                usual: (FlowWord::from_bits(self.corpus.words[usual_word as usize]), usual_flows),
+                usual: (
+                    FlowWord::from_bits(self.corpus.words[usual_word as usize]),
+                    usual_flows,
+                ),
                 flows_of_ip,
                 hosts: self.corpus.hosts_of_word[group.word as usize],
                 hosts_total: self.corpus.hosts(),
@@ -78,15 +96,19 @@ impl<'a> Explainer<'a> {
         let Some((fit, fitted, params)) = self.model else {
             return vec![vec![1.0]; groups.len()];
         };
-        let mut known: HashMap<u128, Vec<f64>> = HashMap::new();
+        let mut known: Lookup<u128, Vec<f64>> = Lookup::new();
         for group in groups {
             known.entry(group.ip).or_insert_with(|| {
                 let key = self.corpus.document_key(group.ip);
-                let mix = key.and_then(|key| fit.topic_mix(fitted, key, params, &self.topic_counts));
+                let mix =
+                    key.and_then(|key| fit.topic_mix(fitted, key, params, &self.topic_counts));
                 mix.unwrap_or_else(|| vec![1.0; fit.model.topics()])
             });
         }
-        groups.iter().map(|group| known[&group.ip].clone()).collect()
+        groups
+            .iter()
+            .map(|group| known[&group.ip].clone())
+            .collect()
     }
 
     /// φ of a word by topic; its share of hosts without models.
@@ -101,30 +123,34 @@ impl<'a> Explainer<'a> {
     }
 
     /// Sums of word weights over the words that differ from a group's word in one feature only.
-    fn masked_sums(&self, groups: &[Group]) -> HashMap<(Feature, u64), Vec<f64>> {
-        let mut sums = HashMap::new();
+    fn masked_sums(&self, groups: &[Group]) -> Lookup<(Feature, u64), Vec<f64>> {
+        let mut sums = Lookup::new();
         for group in groups {
             let word = FlowWord::from_bits(self.corpus.words[group.word as usize]);
             for feature in Feature::ALL {
-                sums.entry((feature, feature.mask(word))).or_insert_with(Vec::new);
+                sums.entry((feature, feature.mask(word)))
+                    .or_insert_with(Vec::new);
             }
         }
         for (index, &word) in (0..).zip(&self.corpus.words) {
             for feature in Feature::ALL {
-                let Some(sum) = sums.get_mut(&(feature, feature.mask(FlowWord::from_bits(word)))) else {
+                let Some(sum) = sums.get_mut(&(feature, feature.mask(FlowWord::from_bits(word))))
+                else {
                     continue;
                 };
                 let weights = self.word_weights(index);
                 sum.resize(weights.len(), 0.0);
-                sum.iter_mut().zip(&weights).for_each(|(sum, weight)| *sum += weight);
+                sum.iter_mut()
+                    .zip(&weights)
+                    .for_each(|(sum, weight)| *sum += weight);
             }
         }
         sums
     }
 
     /// Most frequent word, its flows and all flows, for each IP of `groups`.
-    fn usual(&self, groups: &[Group]) -> HashMap<u128, (u32, u64, u64)> {
-        let mut usual: HashMap<u128, (u32, u64, u64)> = HashMap::new();
+    fn usual(&self, groups: &[Group]) -> Lookup<u128, (u32, u64, u64)> {
+        let mut usual: Lookup<u128, (u32, u64, u64)> = Lookup::new();
         for group in groups {
             usual.insert(group.ip, (group.word, 0, 0));
         }
@@ -143,7 +169,10 @@ impl<'a> Explainer<'a> {
 }
 
 fn dot(left: &[f64], right: &[f64]) -> f64 {
-    left.iter().zip(right).map(|(left, right)| left * right).sum()
+    left.iter()
+        .zip(right)
+        .map(|(left, right)| left * right)
+        .sum()
 }
 
 /// Renders an address of a group.
@@ -158,15 +187,27 @@ impl Reason {
     pub fn text(&self, word: FlowWord, flows: u32, bits: f64) -> String {
         let (feature, saved) = self.feature;
         let odds = bits.exp2();
-        let times = if flows == 1 { "once".to_owned() } else { format!("{flows} times") };
+        let times = if flows == 1 {
+            "once".to_owned()
+        } else {
+            format!("{flows} times")
+        };
         let hosts = match self.hosts {
             1 => "no other host has it".to_owned(),
             hosts => format!("{hosts} of {} hosts have it", self.hosts_total),
         };
         let usual = if self.usual.0 == word {
-            format!("it is this host's most frequent kind, {} of {} flows", self.usual.1, self.flows_of_ip)
+            format!(
+                "it is this host's most frequent kind, {} of {} flows",
+                self.usual.1, self.flows_of_ip
+            )
         } else {
-            format!("usual here: {} ({} of {} flows)", self.usual.0.plain(), self.usual.1, self.flows_of_ip)
+            format!(
+                "usual here: {} ({} of {} flows)",
+                self.usual.0.plain(),
+                self.usual.1,
+                self.flows_of_ip
+            )
         };
         format!(
             "{times} {}: 1 in {odds:.0} for this host, {hosts}; odd is the {} ({saved:.1} bits); {usual}",

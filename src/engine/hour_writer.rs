@@ -78,7 +78,9 @@ impl HourWriters {
         self.pending_rows = 0;
         for writer in self.hours.values_mut() {
             let path = writer.path.clone();
-            writer.flush(self.threads).map_err(|error| write_error(&path, error))?;
+            writer
+                .flush(self.threads)
+                .map_err(|error| write_error(&path, error))?;
         }
         Ok(())
     }
@@ -90,8 +92,12 @@ impl HourWriters {
         for (hour, writer) in self.hours {
             let path = writer.path.clone();
             let rows = writer.rows;
-            writer.finish(self.threads).map_err(|error| write_error(&path, error))?;
-            let bytes = std::fs::metadata(&path).map_err(|error| write_error(&path, error.into()))?.len();
+            writer
+                .finish(self.threads)
+                .map_err(|error| write_error(&path, error))?;
+            let bytes = std::fs::metadata(&path)
+                .map_err(|error| write_error(&path, error.into()))?
+                .len();
             let path = format!("{}/{}", hive::hour_dir(hour), self.name);
             parts.push(Part { path, rows, bytes });
         }
@@ -100,7 +106,10 @@ impl HourWriters {
 }
 
 fn write_error(path: &Path, error: ParquetError) -> IngestError {
-    IngestError::Write { path: path.display().to_string(), error }
+    IngestError::Write {
+        path: path.display().to_string(),
+        error,
+    }
 }
 
 impl HourWriter {
@@ -109,9 +118,15 @@ impl HourWriter {
             std::fs::create_dir_all(folder)?;
         }
         let schema = flow::schema();
-        let descriptor = ArrowSchemaConverter::new().schema_root("hive_schema").convert(&schema)?;
+        let descriptor = ArrowSchemaConverter::new()
+            .schema_root("hive_schema")
+            .convert(&schema)?;
         let properties = Arc::new(table::parquet::properties());
-        let file = SerializedFileWriter::new(File::create(path)?, descriptor.root_schema_ptr(), properties)?;
+        let file = SerializedFileWriter::new(
+            File::create(path)?,
+            descriptor.root_schema_ptr(),
+            properties,
+        )?;
         let factory = ArrowRowGroupWriterFactory::new(&file, schema);
         Ok(Self {
             path: path.to_path_buf(),
@@ -131,9 +146,17 @@ impl HourWriter {
         if rows == 0 {
             return Ok(());
         }
-        let columns: Vec<_> = std::mem::take(&mut self.columns).into_iter().enumerate().collect();
-        let columns: Vec<_> = columns.into_iter().map(|(index, writer)| (index, Mutex::new(Some(writer)))).collect();
-        let encoded = parallel::map(threads, &columns, |(index, slot)| encode(*index, slot, &batches));
+        let columns: Vec<_> = std::mem::take(&mut self.columns)
+            .into_iter()
+            .enumerate()
+            .collect();
+        let columns: Vec<_> = columns
+            .into_iter()
+            .map(|(index, writer)| (index, Mutex::new(Some(writer))))
+            .collect();
+        let encoded = parallel::map(threads, &columns, |(index, slot)| {
+            encode(*index, slot, &batches)
+        });
         self.columns = encoded.into_iter().collect::<Result<_, _>>()?;
         self.rows += rows as u64;
         self.group_rows += rows;
@@ -145,7 +168,10 @@ impl HourWriter {
     }
 
     fn end_group(&mut self, threads: NonZeroUsize) -> Result<(), ParquetError> {
-        let columns: Vec<_> = std::mem::take(&mut self.columns).into_iter().map(|writer| Mutex::new(Some(writer))).collect();
+        let columns: Vec<_> = std::mem::take(&mut self.columns)
+            .into_iter()
+            .map(|writer| Mutex::new(Some(writer)))
+            .collect();
         let chunks = parallel::map(threads, &columns, close);
         let mut group = self.file.next_row_group()?;
         for chunk in chunks {
@@ -174,7 +200,11 @@ fn take(slot: &Slot) -> Result<ArrowColumnWriter, ParquetError> {
     writer.ok_or_else(|| ParquetError::General("a column writer was lost".to_owned()))
 }
 
-fn encode(index: usize, slot: &Slot, batches: &[RecordBatch]) -> Result<ArrowColumnWriter, ParquetError> {
+fn encode(
+    index: usize,
+    slot: &Slot,
+    batches: &[RecordBatch],
+) -> Result<ArrowColumnWriter, ParquetError> {
     let mut writer = take(slot)?;
     for batch in batches {
         for leaf in compute_leaves(batch.schema_ref().field(index), batch.column(index))? {

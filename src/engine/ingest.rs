@@ -150,7 +150,9 @@ pub enum IngestError {
         error: std::io::Error,
     },
     /// A raw file that is not the one that was planned.
-    #[error("{path}: still being written ({planned} bytes when the run was planned, {now} now); run again when it is complete")]
+    #[error(
+        "{path}: still being written ({planned} bytes when the run was planned, {now} now); run again when it is complete"
+    )]
     Changed {
         /// The file.
         path: String,
@@ -181,7 +183,11 @@ struct Decoded {
 
 impl Decoded {
     fn reject(&mut self, offset: u64, error: wire::Error, records: u64) {
-        *self.counts.rejected.entry(error.reason().to_owned()).or_default() += records;
+        *self
+            .counts
+            .rejected
+            .entry(error.reason().to_owned())
+            .or_default() += records;
         self.counts.read += records;
         if self.rejects.len() < REJECTS_LISTED {
             self.rejects.push((offset, error, records));
@@ -198,40 +204,64 @@ pub fn run(
     split: &Split,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<SplitReport, IngestError> {
-    let mut writers = HourWriters::new(Path::new(&spec.staging), &spec.tag, split.id, spec.threads);
-    let mut report = SplitReport::default();
-    let mut listed = BTreeMap::new();
+    let mut output = Output {
+        writers: HourWriters::new(Path::new(&spec.staging), &spec.tag, split.id, spec.threads),
+        report: SplitReport::default(),
+        listed: BTreeMap::new(),
+    };
     for file in &split.files {
-        let counts = run_file(spec, file, &mut writers, &mut report, &mut listed, progress)?;
-        report.files.push((file.path.clone(), counts));
+        let counts = run_file(spec, file, &mut output, progress)?;
+        output.report.files.push((file.path.clone(), counts));
     }
-    report.parts = writers.finish()?;
-    Ok(report)
+    output.report.parts = output.writers.finish()?;
+    Ok(output.report)
 }
 
-fn run_file(
-    spec: &IngestSpec,
-    file: &RawFile,
-    writers: &mut HourWriters,
-    report: &mut SplitReport,
-    listed: &mut BTreeMap<&'static str, usize>,
-    progress: &mut dyn FnMut(u64, u64),
-) -> Result<Counts, IngestError> {
-    let read_error = |error| IngestError::Read { path: file.path.clone(), error };
-    let mut counts = Counts::default();
-    let mut reject = |(offset, error, records): (u64, wire::Error, u64)| {
-        let count = listed.entry(error.reason()).or_default();
+/// What a split has made so far.
+struct Output {
+    writers: HourWriters,
+    report: SplitReport,
+    /// Rejects met of each reason.
+    listed: BTreeMap<&'static str, usize>,
+}
+
+impl Output {
+    fn reject(&mut self, file: &str, (offset, error, records): (u64, wire::Error, u64)) {
+        let count = self.listed.entry(error.reason()).or_default();
         *count += 1;
         if *count <= REJECTS_LISTED {
-            report.rejects.push(Reject {
-                file: file.path.clone(),
+            self.report.rejects.push(Reject {
+                file: file.to_owned(),
                 offset,
                 reason: error.reason().to_owned(),
                 message: error.to_string(),
                 records,
             });
         }
+    }
+
+    fn write(&mut self, batches: Vec<(u8, RecordBatch)>) -> Result<(), IngestError> {
+        for (hour, batch) in batches {
+            self.writers.push(hour, batch)?;
+        }
+        if self.writers.pending_rows() >= PENDING_ROWS {
+            self.writers.flush()?;
+        }
+        Ok(())
+    }
+}
+
+fn run_file(
+    spec: &IngestSpec,
+    file: &RawFile,
+    output: &mut Output,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Counts, IngestError> {
+    let read_error = |error| IngestError::Read {
+        path: file.path.clone(),
+        error,
     };
+    let mut counts = Counts::default();
     let open = File::open(&file.path).map_err(read_error)?;
     let mut nfcapd = match NfcapdFile::open(open, file.bytes) {
         Ok(nfcapd) => nfcapd,
@@ -240,42 +270,40 @@ fn run_file(
         Err(source::Error::Format(error)) => {
             counts.read = 1;
             counts.rejected.insert(error.reason().to_owned(), 1);
-            reject((0, error, 1));
+            output.reject(&file.path, (0, error, 1));
             return Ok(counts);
         }
     };
-    let (mut unmapped, mut unknown, mut failed) = (0, 0, None);
-    let context = nfcapd.for_each_block(spec.threads, |block| decode(spec, block), |(bytes, decoded)| {
-        progress(bytes, decoded.counts.read);
-        counts.add(&decoded.counts);
-        unmapped += decoded.unmapped;
-        unknown += decoded.unknown;
-        decoded.rejects.into_iter().for_each(&mut reject);
-        if failed.is_none() {
-            failed = write(writers, decoded.batches).err();
-        }
-    });
-    unknown += context.map_err(read_error)?.unknown_records();
+    let mut failed = None;
+    let context = nfcapd.for_each_block(
+        spec.threads,
+        |block| decode(spec, block),
+        |(bytes, decoded)| {
+            progress(bytes, decoded.counts.read);
+            counts.add(&decoded.counts);
+            output.report.unmapped += decoded.unmapped;
+            output.report.unknown += decoded.unknown;
+            for reject in decoded.rejects {
+                output.reject(&file.path, reject);
+            }
+            if failed.is_none() {
+                failed = output.write(decoded.batches).err();
+            }
+        },
+    );
+    output.report.unknown += context.map_err(read_error)?.unknown_records();
     if let Some(error) = failed {
         return Err(error);
     }
-    report.unmapped += unmapped;
-    report.unknown += unknown;
     let now = std::fs::metadata(&file.path).map_err(read_error)?.len();
     if now != file.bytes {
-        return Err(IngestError::Changed { path: file.path.clone(), planned: file.bytes, now });
+        return Err(IngestError::Changed {
+            path: file.path.clone(),
+            planned: file.bytes,
+            now,
+        });
     }
     Ok(counts)
-}
-
-fn write(writers: &mut HourWriters, batches: Vec<(u8, RecordBatch)>) -> Result<(), IngestError> {
-    for (hour, batch) in batches {
-        writers.push(hour, batch)?;
-    }
-    if writers.pending_rows() >= PENDING_ROWS {
-        writers.flush()?;
-    }
-    Ok(())
 }
 
 fn decode(spec: &IngestSpec, block: &Block) -> (u64, Decoded) {
@@ -293,7 +321,13 @@ fn decode(spec: &IngestSpec, block: &Block) -> (u64, Decoded) {
     let mut ended_by = None;
     for flow in records.by_ref() {
         match flow {
-            Ok(flow) => keep(spec, &flow.record, &block.context, &mut hours, &mut decoded.counts),
+            Ok(flow) => keep(
+                spec,
+                &flow.record,
+                &block.context,
+                &mut hours,
+                &mut decoded.counts,
+            ),
             // A wrong size takes the rest of the block with it.
             Err(error @ wire::Error::RecordSize { .. }) => ended_by = Some(error),
             Err(error) => decoded.reject(block.offset, error, 1),
@@ -305,13 +339,19 @@ fn decode(spec: &IngestSpec, block: &Block) -> (u64, Decoded) {
             announced: block.header.records,
             found: block.header.records.saturating_sub(missing),
         };
-        decoded.reject(block.offset, ended_by.unwrap_or(count), u64::from(missing.max(1)));
+        decoded.reject(
+            block.offset,
+            ended_by.unwrap_or(count),
+            u64::from(missing.max(1)),
+        );
     }
     decoded.unmapped = records.unmapped();
     decoded.unknown = records.unknown_elements();
     for (hour, mut builder) in hours {
         // Columns of one builder have one length: it cannot fail.
-        decoded.batches.extend(builder.finish().ok().map(|batch| (hour, batch)));
+        decoded
+            .batches
+            .extend(builder.finish().ok().map(|batch| (hour, batch)));
     }
     (size, decoded)
 }
@@ -328,8 +368,13 @@ fn keep(
         EventTime::Start => record.first_ms,
         EventTime::Received => record.received_ms,
     };
-    let since = event_ms.checked_sub(spec.day_start_ms).map(|ms| ms / HOUR_MS);
-    let Some(hour) = since.and_then(|hour| u8::try_from(hour).ok()).filter(|&hour| hour < 24) else {
+    let since = event_ms
+        .checked_sub(spec.day_start_ms)
+        .map(|ms| ms / HOUR_MS);
+    let Some(hour) = since
+        .and_then(|hour| u8::try_from(hour).ok())
+        .filter(|&hour| hour < 24)
+    else {
         counts.outside += 1;
         return;
     };
@@ -339,5 +384,8 @@ fn keep(
         (true, _) => None,
         (false, _) => Some(1),
     };
-    hours.entry(hour).or_default().push(record, event_ms, sampling);
+    hours
+        .entry(hour)
+        .or_default()
+        .push(record, event_ms, sampling);
 }

@@ -5,7 +5,6 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::OnceLock;
 
@@ -37,7 +36,15 @@ use crate::table::suspicious::FlowResult;
 use crate::word::Compat;
 
 /// Columns of the scan: [`WORD_COLUMNS`], then these.
-const MORE_COLUMNS: [&str; 7] = ["unix_tstamp", "tryear", "trmonth", "trday", "tdur", "opkt", "obyt"];
+const MORE_COLUMNS: [&str; 7] = [
+    "unix_tstamp",
+    "tryear",
+    "trmonth",
+    "trday",
+    "tdur",
+    "opkt",
+    "obyt",
+];
 const COLUMNS: usize = WORD_COLUMNS.len() + MORE_COLUMNS.len();
 
 /// Returns the columns that the scan must give.
@@ -59,6 +66,10 @@ pub struct ProbePair {
     pub group: Option<u32>,
 }
 
+/// Index into the pairs by IP and word; looked up, never iterated.
+#[expect(clippy::disallowed_types, reason = "its order is never seen")]
+type PairTable = std::collections::HashMap<(u128, u64), usize>;
+
 /// What is looked for.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct ProbeSpec {
@@ -69,20 +80,27 @@ pub struct ProbeSpec {
     /// Pairs.
     pub pairs: Vec<ProbePair>,
     #[serde(skip)]
-    table: OnceLock<HashMap<(u128, u64), usize>>,
+    table: OnceLock<PairTable>,
 }
 
 impl ProbeSpec {
     /// Makes a spec.
     #[must_use]
     pub fn new(compat_spot: bool, limit: usize, pairs: Vec<ProbePair>) -> Self {
-        Self { compat_spot, limit, pairs, table: OnceLock::new() }
+        Self {
+            compat_spot,
+            limit,
+            pairs,
+            table: OnceLock::new(),
+        }
     }
 
-    fn table(&self) -> &HashMap<(u128, u64), usize> {
+    fn table(&self) -> &PairTable {
         self.table.get_or_init(|| {
             let entries = self.pairs.iter().enumerate();
-            entries.map(|(index, pair)| ((pair.ip, pair.word), index)).collect()
+            entries
+                .map(|(index, pair)| ((pair.ip, pair.word), index))
+                .collect()
         })
     }
 }
@@ -118,9 +136,15 @@ pub fn schema() -> SchemaRef {
     ];
     let types = flow::schema();
     for name in columns() {
-        let kind = types.field_with_name(name).map_or(DataType::Utf8, |field| field.data_type().clone());
+        let kind = types
+            .field_with_name(name)
+            .map_or(DataType::Utf8, |field| field.data_type().clone());
         // Scans give texts as views.
-        let kind = if kind == DataType::Utf8 { DataType::Utf8View } else { kind };
+        let kind = if kind == DataType::Utf8 {
+            DataType::Utf8View
+        } else {
+            kind
+        };
         fields.push(Field::new(name, kind, true));
     }
     Arc::new(Schema::new(fields))
@@ -137,7 +161,13 @@ struct Picked {
 }
 
 impl Picked {
-    fn push(&mut self, row: u32, group: Option<u32>, score: Option<f64>, times: Option<(i64, i64)>) {
+    fn push(
+        &mut self,
+        row: u32,
+        group: Option<u32>,
+        score: Option<f64>,
+        times: Option<(i64, i64)>,
+    ) {
         self.rows.push(row);
         self.group.push(group);
         self.score.push(score);
@@ -151,19 +181,31 @@ pub(super) fn run(
     batch: &RecordBatch,
     progress: &Progress,
 ) -> Result<RecordBatch, DataFusionError> {
-    let compat = if spec.compat_spot { Compat::Spot } else { Compat::Mended };
+    let compat = if spec.compat_spot {
+        Compat::Spot
+    } else {
+        Compat::Mended
+    };
     let mut input = WordInput::try_new(batch, compat)?;
-    let seconds = batch.column(WORD_COLUMNS.len()).as_primitive_opt::<Int64Type>();
-    let seconds = seconds.ok_or_else(|| DataFusionError::Plan("unix_tstamp is no BIGINT".to_owned()))?;
+    let seconds = batch
+        .column(WORD_COLUMNS.len())
+        .as_primitive_opt::<Int64Type>();
+    let seconds =
+        seconds.ok_or_else(|| DataFusionError::Plan("unix_tstamp is no BIGINT".to_owned()))?;
     let table = spec.table();
     let rows = FlowRows { batch, skip: 0 };
     let mut groups: BTreeMap<u32, (u32, i64, i64)> = BTreeMap::new();
     let mut picked = Picked::default();
     for row in 0..u32::try_from(batch.num_rows()).unwrap_or(u32::MAX) {
-        let Ok(ends) = input.ends(row as usize) else { continue };
+        let Ok(ends) = input.ends(row as usize) else {
+            continue;
+        };
         let mut score: Option<f64> = None;
         for (ip, word) in ends {
-            let Some(pair) = table.get(&(ip, word.bits())).map(|&index| &spec.pairs[index]) else {
+            let Some(pair) = table
+                .get(&(ip, word.bits()))
+                .map(|&index| &spec.pairs[index])
+            else {
                 continue;
             };
             score = match (score, pair.score) {
@@ -173,7 +215,11 @@ pub(super) fn run(
             if let Some(group) = pair.group {
                 let time = seconds.value(row as usize);
                 let entry = groups.entry(group).or_insert((row, time, time));
-                *entry = (rows.lower(entry.0, row), entry.1.min(time), entry.2.max(time));
+                *entry = (
+                    rows.lower(entry.0, row),
+                    entry.1.min(time),
+                    entry.2.max(time),
+                );
             }
         }
         if score.is_some() {
@@ -215,15 +261,24 @@ impl FlowRows<'_> {
 
     fn get(&self, row: usize) -> FlowResult {
         let int = |index: usize| {
-            let array = self.batch.column(self.skip + index).as_primitive_opt::<Int32Type>()?;
+            let array = self
+                .batch
+                .column(self.skip + index)
+                .as_primitive_opt::<Int32Type>()?;
             array.is_valid(row).then(|| array.value(row))
         };
         let long = |index: usize| {
-            let array = self.batch.column(self.skip + index).as_primitive_opt::<Int64Type>()?;
+            let array = self
+                .batch
+                .column(self.skip + index)
+                .as_primitive_opt::<Int64Type>()?;
             array.is_valid(row).then(|| array.value(row))
         };
         let float = |index: usize| {
-            let array = self.batch.column(self.skip + index).as_primitive_opt::<Float32Type>()?;
+            let array = self
+                .batch
+                .column(self.skip + index)
+                .as_primitive_opt::<Float32Type>()?;
             array.is_valid(row).then(|| array.value(row))
         };
         FlowResult {
@@ -257,10 +312,22 @@ impl Found {
     /// A batch of another plan.
     pub fn add(&mut self, batch: &RecordBatch, limit: usize) -> Result<(), DataFusionError> {
         let wrong = || DataFusionError::Internal("probe has unexpected columns".to_owned());
-        let groups = batch.column(0).as_primitive_opt::<UInt32Type>().ok_or_else(wrong)?;
-        let scores = batch.column(1).as_primitive_opt::<Float64Type>().ok_or_else(wrong)?;
-        let firsts = batch.column(2).as_primitive_opt::<Int64Type>().ok_or_else(wrong)?;
-        let lasts = batch.column(3).as_primitive_opt::<Int64Type>().ok_or_else(wrong)?;
+        let groups = batch
+            .column(0)
+            .as_primitive_opt::<UInt32Type>()
+            .ok_or_else(wrong)?;
+        let scores = batch
+            .column(1)
+            .as_primitive_opt::<Float64Type>()
+            .ok_or_else(wrong)?;
+        let firsts = batch
+            .column(2)
+            .as_primitive_opt::<Int64Type>()
+            .ok_or_else(wrong)?;
+        let lasts = batch
+            .column(3)
+            .as_primitive_opt::<Int64Type>()
+            .ok_or_else(wrong)?;
         let rows = FlowRows { batch, skip: 4 };
         for (row, group) in groups.iter().enumerate() {
             let flow = rows.get(row);
@@ -268,7 +335,11 @@ impl Found {
                 self.flows.push((scores.value(row), flow));
                 continue;
             };
-            let found = GroupFlows { first_s: firsts.value(row), last_s: lasts.value(row), sample: flow };
+            let found = GroupFlows {
+                first_s: firsts.value(row),
+                last_s: lasts.value(row),
+                sample: flow,
+            };
             self.add_group(group, found);
         }
         if self.flows.len() > limit.saturating_mul(2) {
@@ -295,7 +366,11 @@ impl Found {
 
     /// Sorts the flows and keeps the first `limit`.
     pub fn cut(&mut self, limit: usize) {
-        self.flows.sort_by(|left, right| left.0.total_cmp(&right.0).then_with(|| left.1.order(&right.1)));
+        self.flows.sort_by(|left, right| {
+            left.0
+                .total_cmp(&right.0)
+                .then_with(|| left.1.order(&right.1))
+        });
         self.flows.truncate(limit);
     }
 }

@@ -45,7 +45,10 @@ impl Progress {
     /// Returns raw bytes (ingest only) and rows.
     #[must_use]
     pub fn get(&self) -> (u64, u64) {
-        (self.bytes.load(Ordering::Relaxed), self.rows.load(Ordering::Relaxed))
+        (
+            self.bytes.load(Ordering::Relaxed),
+            self.rows.load(Ordering::Relaxed),
+        )
     }
 }
 

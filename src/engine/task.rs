@@ -88,7 +88,11 @@ impl TaskExec {
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        Self { spec: Arc::new(spec), input, properties: Arc::new(properties) }
+        Self {
+            spec: Arc::new(spec),
+            input,
+            properties: Arc::new(properties),
+        }
     }
 }
 
@@ -143,7 +147,10 @@ impl ExecutionPlan for TaskExec {
     ) -> Result<SendableRecordBatchStream, DataFusionError> {
         let input = self.input.execute(partition, Arc::clone(&context))?;
         let spec = Arc::clone(&self.spec);
-        let progress = context.session_config().get_extension::<Progress>().unwrap_or_default();
+        let progress = context
+            .session_config()
+            .get_extension::<Progress>()
+            .unwrap_or_default();
         let rows = input.then(move |batch| {
             let (spec, progress) = (Arc::clone(&spec), Arc::clone(&progress));
             async move { work(spec, batch?, progress).await }
@@ -181,7 +188,9 @@ fn ingest_batch(
     let mut reports = Vec::with_capacity(texts.len());
     for text in texts.iter().flatten() {
         let split: Split = serde_json::from_str(text).map_err(external)?;
-        let report = ingest::run(spec, &split, &mut |bytes, records| progress.add(bytes, records));
+        let report = ingest::run(spec, &split, &mut |bytes, records| {
+            progress.add(bytes, records);
+        });
         reports.push(serde_json::to_string(&report.map_err(external)?).map_err(external)?);
     }
     let column = Arc::new(StringArray::from(reports));

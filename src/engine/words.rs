@@ -59,7 +59,11 @@ pub struct WordsSpec {
 
 impl WordsSpec {
     pub(super) fn compat(&self) -> Compat {
-        if self.compat_spot { Compat::Spot } else { Compat::Mended }
+        if self.compat_spot {
+            Compat::Spot
+        } else {
+            Compat::Mended
+        }
     }
 }
 
@@ -67,7 +71,11 @@ impl WordsSpec {
 #[must_use]
 pub fn schema() -> SchemaRef {
     let field = |name| Field::new(name, DataType::UInt64, false);
-    Arc::new(Schema::new(vec![field("ip_hi"), field("ip_lo"), field("word")]))
+    Arc::new(Schema::new(vec![
+        field("ip_hi"),
+        field("ip_lo"),
+        field("word"),
+    ]))
 }
 
 /// Returns an address as a number: IPv4 is mapped into IPv6, so the order is that of the bytes.
@@ -121,7 +129,10 @@ const EXCLUDED: [Excluded; 13] = [
 impl Excluded {
     /// Stands in the place of a word, so that one plan counts both.
     fn code(self) -> u64 {
-        let index = EXCLUDED.iter().position(|known| *known == self).unwrap_or(0);
+        let index = EXCLUDED
+            .iter()
+            .position(|known| *known == self)
+            .unwrap_or(0);
         EXCLUDED_BIT | index as u64
     }
 
@@ -173,8 +184,14 @@ pub fn plan_counts(
 ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
     let words: Arc<dyn ExecutionPlan> = Arc::new(TaskExec::new(TaskSpec::Words(spec), scan));
     let input_schema = words.schema();
-    let key = |name: &str| Ok((physical_expr::expressions::col(name, &input_schema)?, name.to_owned()));
-    let keys: Result<Vec<_>, DataFusionError> = ["ip_hi", "ip_lo", "word"].into_iter().map(key).collect();
+    let key = |name: &str| {
+        Ok((
+            physical_expr::expressions::col(name, &input_schema)?,
+            name.to_owned(),
+        ))
+    };
+    let keys: Result<Vec<_>, DataFusionError> =
+        ["ip_hi", "ip_lo", "word"].into_iter().map(key).collect();
     let count = AggregateExprBuilder::new(count_udaf(), vec![lit(1_i64)])
         .schema(Arc::clone(&input_schema))
         .alias("count")
@@ -191,7 +208,8 @@ pub fn plan_counts(
     )?;
     let group_by = partial.group_expr().as_final();
     let hash = group_by.input_exprs();
-    let shuffled = RepartitionExec::try_new(Arc::new(partial), Partitioning::Hash(hash, partitions))?;
+    let shuffled =
+        RepartitionExec::try_new(Arc::new(partial), Partitioning::Hash(hash, partitions))?;
     let last = AggregateExec::try_new(
         AggregateMode::FinalPartitioned,
         group_by,
@@ -211,9 +229,17 @@ pub fn documents(batches: Vec<RecordBatch>) -> Result<Documents, DataFusionError
     let wrong = || DataFusionError::Internal("counts have unexpected columns".to_owned());
     let mut documents = Documents::default();
     for batch in batches {
-        let column = |index| batch.column(index).as_primitive_opt::<UInt64Type>().ok_or_else(wrong);
+        let column = |index| {
+            batch
+                .column(index)
+                .as_primitive_opt::<UInt64Type>()
+                .ok_or_else(wrong)
+        };
         let (hi, lo, words) = (column(0)?, column(1)?, column(2)?);
-        let counts = batch.column(3).as_primitive_opt::<Int64Type>().ok_or_else(wrong)?;
+        let counts = batch
+            .column(3)
+            .as_primitive_opt::<Int64Type>()
+            .ok_or_else(wrong)?;
         for row in 0..batch.num_rows() {
             let count = u64::try_from(counts.value(row)).unwrap_or(0);
             let word = words.value(row);
@@ -225,7 +251,9 @@ pub fn documents(batches: Vec<RecordBatch>) -> Result<Documents, DataFusionError
             }
         }
     }
-    documents.pairs.sort_unstable_by_key(|pair| (pair.ip, pair.word));
+    documents
+        .pairs
+        .sort_unstable_by_key(|pair| (pair.ip, pair.word));
     Ok(documents)
 }
 
@@ -248,17 +276,40 @@ impl<'a> WordInput<'a> {
     /// `batch` starts with [`WORD_COLUMNS`].
     pub(super) fn try_new(batch: &'a RecordBatch, compat: Compat) -> Result<Self, DataFusionError> {
         let column = |index: usize| {
-            let named = batch.schema_ref().fields().get(index).map(|field| field.name().as_str());
+            let named = batch
+                .schema_ref()
+                .fields()
+                .get(index)
+                .map(|field| field.name().as_str());
             if named == WORD_COLUMNS.get(index).copied() {
                 Ok(batch.column(index))
             } else {
-                Err(DataFusionError::Internal(format!("column {index} of the scan is {named:?}")))
+                Err(DataFusionError::Internal(format!(
+                    "column {index} of the scan is {named:?}"
+                )))
             }
         };
-        let wrong = |index: usize| DataFusionError::Plan(format!("column {} has an unexpected type", WORD_COLUMNS[index]));
-        let text = |index| column(index)?.as_string_view_opt().ok_or_else(|| wrong(index));
-        let int = |index| column(index)?.as_primitive_opt::<Int32Type>().ok_or_else(|| wrong(index));
-        let long = |index| column(index)?.as_primitive_opt::<Int64Type>().ok_or_else(|| wrong(index));
+        let wrong = |index: usize| {
+            DataFusionError::Plan(format!(
+                "column {} has an unexpected type",
+                WORD_COLUMNS[index]
+            ))
+        };
+        let text = |index| {
+            column(index)?
+                .as_string_view_opt()
+                .ok_or_else(|| wrong(index))
+        };
+        let int = |index| {
+            column(index)?
+                .as_primitive_opt::<Int32Type>()
+                .ok_or_else(|| wrong(index))
+        };
+        let long = |index| {
+            column(index)?
+                .as_primitive_opt::<Int64Type>()
+                .ok_or_else(|| wrong(index))
+        };
         Ok(Self {
             received: text(0)?,
             times: [int(1)?, int(2)?, int(3)?],
@@ -273,7 +324,9 @@ impl<'a> WordInput<'a> {
 
     /// Returns the ends of a row, or why it is not analysed.
     pub(super) fn ends(&mut self, row: usize) -> Result<Ends, Excluded> {
-        let int = |array: &arrow::array::Int32Array| array.is_valid(row).then(|| i64::from(array.value(row)));
+        let int = |array: &arrow::array::Int32Array| {
+            array.is_valid(row).then(|| i64::from(array.value(row)))
+        };
         let long = |array: &arrow::array::Int64Array| array.is_valid(row).then(|| array.value(row));
         let [hour, minute, second] = self.times.map(int);
         let [src_port, dst_port] = self.ports.map(int);
@@ -311,7 +364,10 @@ impl<'a> WordInput<'a> {
             return Some(Protocol::NULL);
         }
         let name = self.protocol.value(row);
-        *self.protocols.entry(name).or_insert_with(|| Protocol::of_name(name))
+        *self
+            .protocols
+            .entry(name)
+            .or_insert_with(|| Protocol::of_name(name))
     }
 }
 
@@ -334,10 +390,15 @@ pub(super) fn run(
     for row in 0..batch.num_rows() {
         let mut push = |ip, word| {
             let [hi, lo] = halves(ip);
-            columns.iter_mut().zip([hi, lo, word]).for_each(|(column, value)| column.push(value));
+            columns
+                .iter_mut()
+                .zip([hi, lo, word])
+                .for_each(|(column, value)| column.push(value));
         };
         match input.ends(row) {
-            Ok(ends) => ends.into_iter().for_each(|(ip, word)| push(ip, word.bits())),
+            Ok(ends) => ends
+                .into_iter()
+                .for_each(|(ip, word)| push(ip, word.bits())),
             Err(excluded) => push(0, excluded.code()),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::SystemTime;
 
 use datafusion::error::DataFusionError;
 use serde::Serialize;
@@ -32,6 +33,8 @@ pub struct RunOptions {
     pub run_id: String,
     /// Do what is up to date too.
     pub redo: bool,
+    /// The clock.
+    pub now: fn() -> SystemTime,
 }
 
 /// What happened to a day.
@@ -92,7 +95,11 @@ pub async fn run_day(
     let owner = format!("run {}, process {}", options.run_id, std::process::id());
     let _lock = DayLock::take(&work_area, &key, &owner)?;
     let staging = Staging::create(&work_area, &key, &options.run_id)?;
-    let engine = Engine::try_new(job.config.threads, job.config.memory_bytes, &staging.folder("spill")?)?;
+    let engine = Engine::try_new(
+        job.config.threads,
+        job.config.memory_bytes,
+        &staging.folder("spill")?,
+    )?;
     let mut steps = Vec::with_capacity(job.steps.len());
     for kind in &job.steps {
         let context = Context {
@@ -103,14 +110,22 @@ pub async fn run_day(
             staging: &staging,
             events,
             redo: options.redo,
+            now: options.now,
         };
         let outcome = match kind {
             StepKind::Ingest => step::ingest::run(&context).await,
             StepKind::Suspicious => step::suspicious::run(&context).await,
         };
-        steps.push(outcome.map_err(|error| DayError::Step { step: kind.name(), error })?);
+        steps.push(outcome.map_err(|error| DayError::Step {
+            step: kind.name(),
+            error,
+        })?);
     }
-    let outcome = DayOutcome { day: day.to_string(), steps, seconds: started.elapsed().as_secs_f64() };
+    let outcome = DayOutcome {
+        day: day.to_string(),
+        steps,
+        seconds: started.elapsed().as_secs_f64(),
+    };
     if outcome.steps.iter().any(|step| step.published) {
         write_report(&work_area, &options.run_id, job, &outcome)?;
     }
@@ -126,7 +141,10 @@ fn write_report(
 ) -> Result<(), DayError> {
     let folder = work_area.join("history").join(run_id);
     let path = folder.join(format!("{}-{}.json", job.pipeline.name(), outcome.day));
-    let fail = |error| DayError::Report { path: path.display().to_string(), error };
+    let fail = |error| DayError::Report {
+        path: path.display().to_string(),
+        error,
+    };
     let report = json!({
         "run": run_id,
         "job": job.name,

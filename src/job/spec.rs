@@ -101,12 +101,19 @@ impl Job {
         flags: &[(String, String)],
         steps: Option<&[String]>,
     ) -> Result<Self, JobError> {
-        let JobKeys { name, pipeline, steps: mut wanted } = layers.add_job(path, text)?;
+        let JobKeys {
+            name,
+            pipeline,
+            steps: mut wanted,
+        } = layers.add_job(path, text)?;
         for (key, value) in flags {
             layers.set(key.clone(), value.clone(), Origin::Flag)?;
         }
         if let Some(steps) = steps {
-            wanted = steps.iter().map(|step| (step.clone(), Origin::Flag)).collect();
+            wanted = steps
+                .iter()
+                .map(|step| (step.clone(), Origin::Flag))
+                .collect();
         }
         Ok(Self {
             name,

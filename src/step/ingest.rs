@@ -73,8 +73,15 @@ pub fn inputs(config: &Config, layout: &Layout, day: Day) -> Result<Inputs, Step
     };
     let listing = landing::list(&landing).map_err(io)?;
     let slack_ms = config.ingest.slack_ms;
-    let (wanted, others): (Vec<_>, Vec<_>) = listing.files.into_iter().partition(|file| can_hold(file, day, slack_ms));
-    let unfinished: Vec<_> = listing.unfinished.iter().map(|path| path.display().to_string()).collect();
+    let (wanted, others): (Vec<_>, Vec<_>) = listing
+        .files
+        .into_iter()
+        .partition(|file| can_hold(file, day, slack_ms));
+    let unfinished: Vec<_> = listing
+        .unfinished
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
     if wanted.is_empty() {
         return Err(StepError::NoInput(format!(
             "{}: no raw file for {day} ({} files of other days, {} still being written); put nfcapd files below it, or choose another --date",
@@ -89,10 +96,18 @@ pub fn inputs(config: &Config, layout: &Layout, day: Day) -> Result<Inputs, Step
         modified_ns: file.modified_ns,
     };
     let files: Vec<RawFile> = wanted.into_iter().map(raw).collect();
-    let texts = files.iter().map(|file| format!("{}\t{}\t{}", file.path, file.bytes, file.modified_ns));
-    let settings = config.texts.iter().filter(|(key, _)| key.starts_with("ingest."));
+    let texts = files
+        .iter()
+        .map(|file| format!("{}\t{}\t{}", file.path, file.bytes, file.modified_ns));
+    let settings = config
+        .texts
+        .iter()
+        .filter(|(key, _)| key.starts_with("ingest."));
     let settings = settings.map(|(key, value)| format!("{key}={value}"));
-    let parts: Vec<_> = texts.chain(settings).chain([env!("CARGO_PKG_VERSION").to_owned()]).collect();
+    let parts: Vec<_> = texts
+        .chain(settings)
+        .chain([env!("CARGO_PKG_VERSION").to_owned()])
+        .collect();
     Ok(Inputs {
         fingerprint: fingerprint(parts.iter().map(String::as_str)),
         files,
@@ -107,10 +122,16 @@ fn can_hold(file: &Landed, day: Day, slack_ms: u64) -> bool {
     let (start, end) = (day.start_ms(), day.start_ms() + DAY_MS);
     let meets = |first: u64, last: u64| first < end && last >= start;
     if let Some(named) = file.named_ms {
-        if meets(named.saturating_sub(slack_ms), named.saturating_add(slack_ms)) {
+        if meets(
+            named.saturating_sub(slack_ms),
+            named.saturating_add(slack_ms),
+        ) {
             return true;
         }
-        if !meets(named.saturating_sub(NAMED_FAR_MS), named.saturating_add(NAMED_FAR_MS)) {
+        if !meets(
+            named.saturating_sub(NAMED_FAR_MS),
+            named.saturating_add(NAMED_FAR_MS),
+        ) {
             return false;
         }
     }
@@ -138,7 +159,10 @@ pub fn splits(files: &[RawFile], split_bytes: u64) -> Vec<Split> {
             }
             _ => {
                 let id = u32::try_from(splits.len()).unwrap_or(u32::MAX);
-                splits.push(Split { id, files: vec![file.clone()] });
+                splits.push(Split {
+                    id,
+                    files: vec![file.clone()],
+                });
                 bytes = file.bytes;
             }
         }
@@ -150,19 +174,31 @@ pub fn splits(files: &[RawFile], split_bytes: u64) -> Vec<Split> {
 ///
 /// # Errors
 /// A file changes meanwhile.
-pub fn settle(files: &[RawFile], settle_ms: u64) -> Result<(), StepError> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+pub fn settle(files: &[RawFile], settle_ms: u64, now: SystemTime) -> Result<(), StepError> {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let youngest = files.iter().map(|file| file.modified_ns).max().unwrap_or(0);
     let settled = Duration::from_nanos(youngest) + Duration::from_millis(settle_ms);
-    let wait = settled.saturating_sub(now).min(Duration::from_millis(settle_ms));
+    let wait = settled
+        .saturating_sub(now)
+        .min(Duration::from_millis(settle_ms));
     std::thread::sleep(wait);
     for file in files {
-        let io = |error| StepError::Io { path: file.path.clone(), error };
+        let io = |error| StepError::Io {
+            path: file.path.clone(),
+            error,
+        };
         let metadata = std::fs::metadata(&file.path).map_err(io)?;
-        let modified = metadata.modified().map_err(io)?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let modified = metadata
+            .modified()
+            .map_err(io)?
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         if metadata.len() != file.bytes || modified.as_nanos() != u128::from(file.modified_ns) {
             let what = format!("{} bytes, then {}", file.bytes, metadata.len());
-            return Err(StepError::NotReady { path: file.path.clone(), what });
+            return Err(StepError::NotReady {
+                path: file.path.clone(),
+                what,
+            });
         }
     }
     Ok(())
@@ -207,20 +243,54 @@ impl Totals {
 /// # Errors
 /// No input, input that changes, too many rejects, or the file system.
 pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
-    let Context { config, layout, day, .. } = *context;
+    let Context {
+        config,
+        layout,
+        day,
+        ..
+    } = *context;
     let inputs = inputs(config, layout, day)?;
     let target = layout.day(day);
     for path in &inputs.unfinished {
-        context.events.line(&format!("ingest: {path} is still being written, not read"));
+        context
+            .events
+            .line(&format!("ingest: {path} is still being written, not read"));
     }
     if let Some(manifest) = Manifest::read(&target)
         && manifest.fingerprint == inputs.fingerprint
         && !context.redo
     {
-        context.events.line(&format!("ingest: {day} is up to date ({} rows), skipped", manifest.rows));
+        context.events.line(&format!(
+            "ingest: {day} is up to date ({} rows), skipped",
+            manifest.rows
+        ));
         return Ok(outcome(false, manifest, &target));
     }
-    settle(&inputs.files, config.ingest.settle_ms)?;
+    let totals = decode(context, &inputs).await?;
+    check_rejects(config, &totals)?;
+    let folder = context.staging.folder(NAME)?;
+    verify(&folder, &totals)?;
+    let manifest = manifest(&inputs, &totals);
+    context.staging.publish(NAME, &target, &manifest)?;
+    let Counts {
+        read,
+        kept,
+        outside,
+        rejected,
+    } = &totals.counts;
+    context.events.line(&format!(
+        "ingest: {read} records read = {kept} kept + {outside} of other days + {} rejected {rejected:?}; {} files published in {}",
+        totals.counts.rejected_total(),
+        totals.parts.len(),
+        target.display(),
+    ));
+    Ok(outcome(true, manifest, &target))
+}
+
+/// Decodes the inputs into the staging folder.
+async fn decode(context: &Context<'_>, inputs: &Inputs) -> Result<Totals, StepError> {
+    let Context { config, day, .. } = *context;
+    settle(&inputs.files, config.ingest.settle_ms, (context.now)())?;
     let splits = splits(&inputs.files, config.ingest.split_bytes);
     context.events.line(&format!(
         "ingest: {day}, {} files, {} bytes, {} splits",
@@ -238,23 +308,13 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
     let mut totals = Totals::default();
     let work = context.engine.ingest(spec, &splits);
     let label = format!("ingest: {day}");
-    let reports = context.watched(&label, (inputs.bytes(), Unit::Bytes), work).await;
+    let reports = context
+        .watched(&label, (inputs.bytes(), Unit::Bytes), work)
+        .await;
     let reports = reports.map_err(StepError::of_plan)?;
     reports.into_iter().for_each(|report| totals.add(report));
     totals.cut();
-    check_rejects(config, &totals)?;
-    let folder = context.staging.folder(NAME)?;
-    verify(&folder, &totals)?;
-    let manifest = manifest(&inputs, &totals);
-    context.staging.publish(NAME, &target, &manifest)?;
-    let Counts { read, kept, outside, rejected } = &totals.counts;
-    context.events.line(&format!(
-        "ingest: {read} records read = {kept} kept + {outside} of other days + {} rejected {rejected:?}; {} files published in {}",
-        totals.counts.rejected_total(),
-        totals.parts.len(),
-        target.display(),
-    ));
-    Ok(outcome(true, manifest, &target))
+    Ok(totals)
 }
 
 fn outcome(published: bool, manifest: Manifest, target: &Path) -> Outcome {
@@ -275,7 +335,13 @@ fn check_rejects(config: &Config, totals: &Totals) -> Result<(), StepError> {
         return Ok(());
     }
     let first = totals.rejects.first().map(|reject| {
-        let Reject { file, offset, message, records, .. } = reject;
+        let Reject {
+            file,
+            offset,
+            message,
+            records,
+            ..
+        } = reject;
         format!("{file}, block at byte {offset}: {message} ({records} records)")
     });
     Err(StepError::Rejected {
@@ -291,12 +357,22 @@ fn verify(folder: &Path, totals: &Totals) -> Result<(), StepError> {
     for part in &totals.parts {
         let path = folder.join(&part.path);
         let name = || path.display().to_string();
-        let file = File::open(&path).map_err(|error| StepError::Io { path: name(), error })?;
+        let file = File::open(&path).map_err(|error| StepError::Io {
+            path: name(),
+            error,
+        })?;
         let reader = SerializedFileReader::new(file);
-        let reader = reader.map_err(|error| StepError::Parquet { path: name(), error })?;
+        let reader = reader.map_err(|error| StepError::Parquet {
+            path: name(),
+            error,
+        })?;
         let found = reader.metadata().file_metadata().num_rows();
         if u64::try_from(found) != Ok(part.rows) {
-            return Err(StepError::Verify { path: name(), found, wanted: part.rows });
+            return Err(StepError::Verify {
+                path: name(),
+                found,
+                wanted: part.rows,
+            });
         }
     }
     let written: u64 = totals.parts.iter().map(|part| part.rows).sum();
@@ -311,7 +387,10 @@ fn verify(folder: &Path, totals: &Totals) -> Result<(), StepError> {
 }
 
 fn manifest(inputs: &Inputs, totals: &Totals) -> Manifest {
-    let files = totals.parts.iter().map(|part| (part.path.clone(), part.bytes));
+    let files = totals
+        .parts
+        .iter()
+        .map(|part| (part.path.clone(), part.bytes));
     Manifest {
         step: NAME.to_owned(),
         fingerprint: inputs.fingerprint.clone(),

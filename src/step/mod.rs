@@ -1,11 +1,14 @@
 //! Steps: input tables to output tables. A step neither knows YAML nor a terminal.
 
 pub mod ingest;
+mod outputs;
 pub mod suspicious;
+mod training;
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
+use std::time::SystemTime;
 
 use datafusion::error::DataFusionError;
 use serde::Serialize;
@@ -44,6 +47,8 @@ pub struct Context<'a> {
     pub events: &'a dyn Events,
     /// Do it even where nothing changed.
     pub redo: bool,
+    /// The clock.
+    pub now: fn() -> SystemTime,
 }
 
 /// What the counter of a plan counts.
@@ -58,7 +63,12 @@ const TICK: Duration = Duration::from_millis(500);
 
 impl Context<'_> {
     /// Does `work` and tells how far the engine is.
-    async fn watched<T>(&self, label: &str, (total, unit): (u64, Unit), work: impl Future<Output = T>) -> T {
+    async fn watched<T>(
+        &self,
+        label: &str,
+        (total, unit): (u64, Unit),
+        work: impl Future<Output = T>,
+    ) -> T {
         let counter = self.engine.progress();
         let now = || match unit {
             Unit::Bytes => counter.get().0,

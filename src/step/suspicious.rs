@@ -1,26 +1,17 @@
 //! The raw table of a day to its suspicious connections: Spot's scores of flows, and the list of groups.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::io::BufWriter;
-use std::io::Write as _;
-use std::path::Path;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use chrono::DateTime;
-use parquet::arrow::ArrowWriter;
 use serde_json::json;
 
 use crate::detect::corpus::DayCorpus;
 use crate::detect::corpus::Group;
-use crate::detect::model_file;
-use crate::detect::models::Kind;
-use crate::detect::models::ModelEpoch;
 use crate::detect::models::ModelReport;
 use crate::detect::models::Scores;
-use crate::detect::models::Trainer;
 use crate::detect::ranking;
 use crate::detect::ranking::Ranking;
 use crate::detect::reason;
@@ -35,18 +26,20 @@ use crate::engine::task::TaskSpec;
 use crate::engine::words;
 use crate::engine::words::Documents;
 use crate::engine::words::WordsSpec;
-use crate::ml::lda::Fit;
 use crate::step::Context;
 use crate::step::Outcome;
 use crate::step::StepError;
 use crate::step::Unit;
+use crate::step::outputs::staged_files;
+use crate::step::outputs::write_results;
+use crate::step::outputs::write_table;
+use crate::step::training::Trained;
+use crate::step::training::train;
 use crate::store::Manifest;
 use crate::store::fingerprint;
-use crate::table;
 use crate::table::flow::WORD_COLUMNS;
 use crate::table::suspicious::GroupRow;
 use crate::table::suspicious::groups_batch;
-use crate::table::suspicious::result_line;
 use crate::table::suspicious::scores_batch;
 use crate::word::flow::FlowWord;
 
@@ -56,9 +49,7 @@ pub const NAME: &str = "suspicious";
 const SCORES: &str = "scores";
 const FLOW_SCORES: &str = "flow_scores";
 const FLOW_GROUPS: &str = "flow_groups";
-const MODEL: &str = "model";
-/// The only file of a result table.
-const TABLE_FILE: &str = "part-00000.snappy.parquet";
+pub(super) const MODEL: &str = "model";
 /// Spot's text results.
 const RESULTS_FILE: &str = "flow_results.csv";
 
@@ -99,15 +90,23 @@ fn day_table(context: &Context<'_>) -> Result<DayTable, StepError> {
 pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
     let table = day_table(context)?;
     let targets = targets(context);
-    let published: Vec<_> = targets.iter().map(|(_, folder)| Manifest::read(folder)).collect();
+    let published: Vec<_> = targets
+        .iter()
+        .map(|(_, folder)| Manifest::read(folder))
+        .collect();
     let is_current = |manifest: &Option<Manifest>| {
-        manifest.as_ref().is_some_and(|manifest| manifest.fingerprint == table.fingerprint)
+        manifest
+            .as_ref()
+            .is_some_and(|manifest| manifest.fingerprint == table.fingerprint)
     };
     if let Some(Some(manifest)) = published.first()
         && published.iter().all(is_current)
         && !context.redo
     {
-        context.events.line(&format!("suspicious: {} is up to date, skipped", context.day));
+        context.events.line(&format!(
+            "suspicious: {} is up to date, skipped",
+            context.day
+        ));
         return Ok(outcome(false, manifest.clone(), targets));
     }
     let documents = count(context, &table).await?;
@@ -117,7 +116,10 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
     let report = analysis.report(&documents, &found);
     let manifest = write(context, &table, &rows, &found, report)?;
     for (name, target) in &targets {
-        let own = Manifest { files: staged_files(&context.staging.folder(name)?)?, ..manifest.clone() };
+        let own = Manifest {
+            files: staged_files(&context.staging.folder(name)?)?,
+            ..manifest.clone()
+        };
         context.staging.publish(name, target, &own)?;
     }
     context.events.line(&format!(
@@ -155,11 +157,15 @@ async fn count(context: &Context<'_>, table: &DayTable) -> Result<Documents, Ste
     if table.files.is_empty() {
         return Ok(Documents::default());
     }
-    let spec = WordsSpec { compat_spot: context.config.suspicious.compat_spot };
+    let spec = WordsSpec {
+        compat_spot: context.config.suspicious.compat_spot,
+    };
     let scan = context.engine.scan(&table.files, &WORD_COLUMNS).await?;
     let plan = words::plan_counts(spec, scan, context.config.threads.get())?;
     let work = context.engine.run(plan);
-    let batches = context.watched("suspicious: counting words", (table.rows, Unit::Rows), work).await?;
+    let batches = context
+        .watched("suspicious: counting words", (table.rows, Unit::Rows), work)
+        .await?;
     let documents = words::documents(batches)?;
     let flows: u64 = documents.pairs.iter().map(|pair| pair.count).sum::<u64>() / 2;
     let excluded: u64 = documents.excluded.values().sum();
@@ -190,37 +196,23 @@ impl Analysis {
     fn run(context: &Context<'_>, documents: &Documents) -> Result<Self, StepError> {
         let settings = &context.config.suspicious;
         let corpus = DayCorpus::try_new(&documents.pairs)?;
-        let mut scores = Scores::default();
-        let mut models = Vec::new();
-        let mut explaining = None;
-        if settings.has_model {
-            let trainer = Trainer { corpus: &corpus, settings, seed: context.config.seed, threads: context.config.threads };
-            let folder = context.staging.folder(MODEL)?;
-            let mut keep = |kind: Kind, model: usize, fit: Fit| {
-                model_file::write(&folder, kind, model, &fit, &corpus)?;
-                if kind == Kind::Presence && model == 0 {
-                    explaining = Some(fit);
-                }
-                Ok(())
-            };
-            let mut progress = |epoch: ModelEpoch| show(context, epoch);
-            models = trainer.train(Kind::Presence, &mut scores.presence, &mut progress, &mut keep)?;
-            models.extend(trainer.train(Kind::Tokens, &mut scores.tokens, &mut progress, &mut keep)?);
-        } else {
-            let share = |group: &Group| ranking::host_share(corpus.hosts_of_word[group.word as usize], corpus.hosts());
-            scores.presence = corpus.groups.iter().map(share).collect();
-            scores.tokens = scores.presence.clone();
-        }
+        let Trained {
+            scores,
+            models,
+            first,
+        } = train(context, &corpus)?;
         context.events.line("suspicious: ranking");
-        let half_b = if settings.has_model { settings.half_b } else { 0.0 };
+        let half_b = if settings.has_model {
+            settings.half_b
+        } else {
+            0.0
+        };
         let ranking = ranking::rank(&corpus, &scores, half_b, settings.groups);
         let chosen = chosen(&ranking, settings.groups);
-        let groups: Vec<Group> = chosen.iter().map(|&index| corpus.groups[index as usize]).collect();
+        let group = |&index: &u32| corpus.groups[index as usize];
+        let groups: Vec<Group> = chosen.iter().map(group).collect();
         let presence = corpus.counts.presence();
-        let params = Trainer { corpus: &corpus, settings, seed: context.config.seed, threads: context.config.threads }
-            .params(Kind::Presence, 0)
-            .map_err(crate::detect::models::ModelError::from)?;
-        let model = explaining.as_ref().map(|fit| (fit, &presence, &params));
+        let model = first.as_ref().map(|(fit, params)| (fit, &presence, params));
         let reasons = Explainer::new(&corpus, model).explain(&groups);
         Ok(Self {
             scores,
@@ -240,10 +232,15 @@ impl Analysis {
     fn probe_spec(&self) -> ProbeSpec {
         let by_p = &self.ranking.by_p;
         let lowest = ranking::lowest(&self.corpus, &self.scores, by_p, self.limit, self.threshold);
-        let mut pairs: HashMap<u32, ProbePair> = HashMap::new();
+        let mut pairs: BTreeMap<u32, ProbePair> = BTreeMap::new();
         let pair = |index: u32| {
             let group = &self.corpus.groups[index as usize];
-            ProbePair { ip: group.ip, word: self.corpus.words[group.word as usize], score: None, group: None }
+            ProbePair {
+                ip: group.ip,
+                word: self.corpus.words[group.word as usize],
+                score: None,
+                group: None,
+            }
         };
         for &index in &by_p[..lowest] {
             let entry = pairs.entry(index).or_insert_with(|| pair(index));
@@ -259,16 +256,24 @@ impl Analysis {
 
     /// Rows of `flow_groups`: those of the list by rank, then the others in the order of A, B, p.
     fn rows(&self, found: &Found) -> Vec<GroupRow> {
-        let places = |order: &[u32]| -> HashMap<u32, i32> {
+        let places = |order: &[u32]| -> BTreeMap<u32, i32> {
             let limited = order.iter().take(self.chosen.len());
             limited.copied().zip(1..).collect()
         };
-        let orders = [&self.ranking.list, &self.ranking.half_a, &self.ranking.half_b, &self.ranking.by_p].map(|order| places(order));
+        let orders = [
+            &self.ranking.list,
+            &self.ranking.half_a,
+            &self.ranking.half_b,
+            &self.ranking.by_p,
+        ]
+        .map(|order| places(order));
         let tokens: u64 = self.corpus.flows_of_word.iter().sum();
         let rows = self.chosen.iter().zip(&self.reasons).enumerate();
         rows.map(|(number, (&index, reason))| {
-            let flows = u32::try_from(number).ok().and_then(|number| found.groups.get(&number));
-            self.row(index, reason, &orders, flows, tokens)
+            let flows = u32::try_from(number)
+                .ok()
+                .and_then(|number| found.groups.get(&number));
+            self.row(index, reason, &orders, (flows, tokens))
         })
         .collect()
     }
@@ -277,21 +282,32 @@ impl Analysis {
         &self,
         index: u32,
         reason: &Reason,
-        orders: &[HashMap<u32, i32>; 4],
-        flows: Option<&probe::GroupFlows>,
-        tokens: u64,
+        orders: &[BTreeMap<u32, i32>; 4],
+        (flows, tokens): (Option<&probe::GroupFlows>, u64),
     ) -> GroupRow {
         let group = &self.corpus.groups[index as usize];
         let word = FlowWord::from_bits(self.corpus.words[group.word as usize]);
-        let (p, q) = (self.scores.presence[index as usize], self.scores.tokens[index as usize]);
+        let (p, q) = (
+            self.scores.presence[index as usize],
+            self.scores.tokens[index as usize],
+        );
         let [list, a, b, by_p] = [0, 1, 2, 3].map(|order| orders[order].get(&index).copied());
         let score = |place: Option<i32>, scores: &[f64]| {
             let place = usize::try_from(place?).ok()?.checked_sub(1)?;
             scores.get(place).copied()
         };
-        let second = |time: i64| DateTime::from_timestamp(time, 0).map(|time| time.format("%Y-%m-%d %H:%M:%S").to_string());
+        let second = |time: i64| {
+            DateTime::from_timestamp(time, 0)
+                .map(|time| time.format("%Y-%m-%d %H:%M:%S").to_string())
+        };
         let pmi = ranking::pmi(q, self.corpus.flows_of_word[group.word as usize], tokens);
-        let half = list.map(|_| if a.is_some_and(|a| b.is_none_or(|b| a <= b)) { "A" } else { "B" });
+        let half = list.map(|_| {
+            if a.is_some_and(|a| b.is_none_or(|b| a <= b)) {
+                "A"
+            } else {
+                "B"
+            }
+        });
         GroupRow {
             rank: list,
             half,
@@ -299,10 +315,25 @@ impl Analysis {
             ip: reason::ip(group).to_string(),
             word: word.to_string(),
             flows: i64::from(group.flows),
-            times: [flows.and_then(|flows| second(flows.first_s)), flows.and_then(|flows| second(flows.last_s))],
-            loud: [Some(p), Some(ranking::bits(p)), score(a, &self.ranking.score_a)],
-            quiet: [self.has_model.then_some(q), self.has_model.then_some(pmi), score(b, &self.ranking.score_b)],
-            hosts: [reason.hosts, u32::try_from(reason.hosts_total).unwrap_or(u32::MAX)].map(|n| i32::try_from(n).unwrap_or(i32::MAX)),
+            times: [
+                flows.and_then(|flows| second(flows.first_s)),
+                flows.and_then(|flows| second(flows.last_s)),
+            ],
+            loud: [
+                Some(p),
+                Some(ranking::bits(p)),
+                score(a, &self.ranking.score_a),
+            ],
+            quiet: [
+                self.has_model.then_some(q),
+                self.has_model.then_some(pmi),
+                score(b, &self.ranking.score_b),
+            ],
+            hosts: [
+                reason.hosts,
+                u32::try_from(reason.hosts_total).unwrap_or(u32::MAX),
+            ]
+            .map(|n| i32::try_from(n).unwrap_or(i32::MAX)),
             feature: (reason.feature.0.name(), reason.feature.1),
             usual: (
                 reason.usual.0.to_string(),
@@ -332,17 +363,16 @@ impl Analysis {
 /// The first `limit` groups of every order, those of the list first.
 fn chosen(ranking: &Ranking, limit: usize) -> Vec<u32> {
     let mut seen = std::collections::HashSet::new();
-    let orders = [&ranking.list, &ranking.half_a, &ranking.half_b, &ranking.by_p];
-    let all = orders.into_iter().flat_map(|order| order.iter().take(limit).copied());
+    let orders = [
+        &ranking.list,
+        &ranking.half_a,
+        &ranking.half_b,
+        &ranking.by_p,
+    ];
+    let all = orders
+        .into_iter()
+        .flat_map(|order| order.iter().take(limit).copied());
     all.filter(|&group| seen.insert(group)).collect()
-}
-
-fn show(context: &Context<'_>, epoch: ModelEpoch) {
-    let ModelEpoch { kind, model: (model, models), epoch: (epoch, epochs) } = epoch;
-    let perplexity = (-epoch.log_likelihood_per_token).exp();
-    let label = format!("suspicious: {} model {} of {models}", kind.name(), model + 1);
-    let done = u64::from(epoch.index) + 1;
-    context.events.progress(&label, done, u64::from(epochs), &format!("training perplexity {perplexity:.1}"));
 }
 
 /// Scans the table once for the lowest flows and the flows of chosen groups.
@@ -360,7 +390,13 @@ async fn probe_flows(
     let plan = TaskExec::new(TaskSpec::Probe(analysis.probe_spec()), scan);
     let batches = |batch: &RecordBatch| found.add(batch, limit);
     let work = context.engine.for_each_batch(Arc::new(plan), batches);
-    context.watched("suspicious: looking up flows", (table.rows, Unit::Rows), work).await?;
+    context
+        .watched(
+            "suspicious: looking up flows",
+            (table.rows, Unit::Rows),
+            work,
+        )
+        .await?;
     found.cut(limit);
     Ok(found)
 }
@@ -373,7 +409,10 @@ fn write(
     report: serde_json::Value,
 ) -> Result<Manifest, StepError> {
     let results = context.staging.folder(SCORES)?.join(RESULTS_FILE);
-    write_results(&results, found).map_err(|error| StepError::Io { path: results.display().to_string(), error })?;
+    write_results(&results, found).map_err(|error| StepError::Io {
+        path: results.display().to_string(),
+        error,
+    })?;
     let scores = scores_batch(&found.flows);
     write_table(&context.staging.folder(FLOW_SCORES)?, scores)?;
     write_table(&context.staging.folder(FLOW_GROUPS)?, groups_batch(rows))?;
@@ -385,42 +424,4 @@ fn write(
         rows: rows.len() as u64,
         report,
     })
-}
-
-fn write_results(path: &Path, found: &Found) -> std::io::Result<()> {
-    let mut out = BufWriter::new(File::create(path)?);
-    for (score, row) in &found.flows {
-        writeln!(out, "{}", result_line(row, *score))?;
-    }
-    out.into_inner()?.sync_all()
-}
-
-fn write_table(
-    folder: &Path,
-    batch: Result<RecordBatch, arrow::error::ArrowError>,
-) -> Result<(), StepError> {
-    let path = folder.join(TABLE_FILE);
-    let write = || -> Result<(), parquet::errors::ParquetError> {
-        let batch = batch?;
-        let file = File::create(&path)?;
-        let mut writer = ArrowWriter::try_new_with_options(file, batch.schema(), table::parquet::options())?;
-        writer.write(&batch)?;
-        writer.finish()?;
-        writer.inner().sync_all()?;
-        Ok(())
-    };
-    write().map_err(|error| StepError::Parquet { path: path.display().to_string(), error })
-}
-
-/// Files of a staged folder with their lengths, by name.
-fn staged_files(folder: &Path) -> Result<Vec<(String, u64)>, StepError> {
-    let fail = |error| StepError::Io { path: folder.display().to_string(), error };
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(fail)? {
-        let entry = entry.map_err(fail)?;
-        let bytes = entry.metadata().map_err(fail)?.len();
-        files.push((entry.file_name().to_string_lossy().into_owned(), bytes));
-    }
-    files.sort();
-    Ok(files)
 }

@@ -40,7 +40,11 @@ pub fn list(folder: &Path) -> Result<Listing, (PathBuf, io::Error)> {
         let fail = |error| (folder.clone(), error);
         for entry in std::fs::read_dir(&folder).map_err(fail)? {
             let path = entry.map_err(fail)?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             if name.starts_with(['.', '_']) {
                 continue;
             }
@@ -81,7 +85,8 @@ fn named_ms(name: &str) -> Option<u64> {
             14 => "",
             _ => return None,
         };
-        let time = NaiveDateTime::parse_from_str(&format!("{part}{seconds}"), "%Y%m%d%H%M%S").ok()?;
+        let time =
+            NaiveDateTime::parse_from_str(&format!("{part}{seconds}"), "%Y%m%d%H%M%S").ok()?;
         u64::try_from(time.and_utc().timestamp_millis()).ok()
     })
 }

@@ -44,10 +44,18 @@ impl DayLock {
     /// A live run has the lock, or the file cannot be made.
     pub fn take(work_area: &Path, key: &str, owner: &str) -> Result<Self, LockError> {
         let path: PathBuf = work_area.join("locks").join(key);
-        let fail = |error| LockError::Io { path: path.display().to_string(), error };
+        let fail = |error| LockError::Io {
+            path: path.display().to_string(),
+            error,
+        };
         std::fs::create_dir_all(work_area.join("locks")).map_err(fail)?;
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).open(&path);
+        let file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path);
         let mut file = file.map_err(fail)?;
         match file.try_lock() {
             Ok(()) => {}
@@ -55,7 +63,10 @@ impl DayLock {
             Err(TryLockError::WouldBlock) => {
                 let mut owner = String::new();
                 file.take(4096).read_to_string(&mut owner).map_err(fail)?;
-                return Err(LockError::Held { path: path.display().to_string(), owner });
+                return Err(LockError::Held {
+                    path: path.display().to_string(),
+                    owner,
+                });
             }
         }
         file.set_len(0).map_err(fail)?;

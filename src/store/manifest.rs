@@ -49,5 +49,9 @@ pub fn fingerprint<'a>(parts: impl Iterator<Item = &'a str>) -> String {
         hash.update(part.as_bytes());
     }
     let digest = hash.finalize();
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    digest
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

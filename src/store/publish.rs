@@ -22,7 +22,10 @@ pub struct StoreError {
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> StoreError {
-    move |error| StoreError { path: path.display().to_string(), error }
+    move |error| StoreError {
+        path: path.display().to_string(),
+        error,
+    }
 }
 
 /// The staging folder of a run of one day; removed when it is dropped.
@@ -41,7 +44,7 @@ impl Staging {
     /// The folder cannot be made.
     pub fn create(work_area: &Path, key: &str, run: &str) -> Result<Self, StoreError> {
         let parent = work_area.join("runs").join(key);
-        if parent.exists() {
+        if parent.try_exists().map_err(at(&parent))? {
             std::fs::remove_dir_all(&parent).map_err(at(&parent))?;
         }
         let folder = parent.join(run);
@@ -63,17 +66,25 @@ impl Staging {
     ///
     /// # Errors
     /// The file system; what was published before is then still there.
-    pub fn publish(&self, name: &str, target: &Path, manifest: &Manifest) -> Result<(), StoreError> {
+    pub fn publish(
+        &self,
+        name: &str,
+        target: &Path,
+        manifest: &Manifest,
+    ) -> Result<(), StoreError> {
         let staged = self.folder.join(name);
-        let text = serde_json::to_string_pretty(manifest).map_err(|error| at(&staged)(error.into()))?;
+        let text =
+            serde_json::to_string_pretty(manifest).map_err(|error| at(&staged)(error.into()))?;
         let file = staged.join(Manifest::NAME);
         write_synced(&file, text.as_bytes()).map_err(at(&file))?;
         let success = staged.join("_SUCCESS");
         write_synced(&success, b"").map_err(at(&success))?;
         let parent = target.parent().unwrap_or(target);
         std::fs::create_dir_all(parent).map_err(at(parent))?;
-        let _guard = PUBLISHING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if target.exists() {
+        let _guard = PUBLISHING
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if target.try_exists().map_err(at(target))? {
             renameat_with(CWD, &staged, CWD, target, RenameFlags::EXCHANGE)
                 .map_err(|error| at(target)(error.into()))?;
         } else {
@@ -95,7 +106,11 @@ impl Drop for Staging {
 
 /// Waits for an exchange that is under way and keeps new ones from starting; for a process that stops.
 pub fn stop_publishing() {
-    std::mem::forget(PUBLISHING.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    std::mem::forget(
+        PUBLISHING
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner),
+    );
 }
 
 /// Removes what `run` staged, for a process that stops.

@@ -97,7 +97,9 @@ impl Clock {
             return;
         }
         self.second = Some(second);
-        let time = i64::try_from(second).ok().and_then(|second| DateTime::from_timestamp(second, 0));
+        let time = i64::try_from(second)
+            .ok()
+            .and_then(|second| DateTime::from_timestamp(second, 0));
         let time = time.unwrap_or_default().naive_utc();
         let small = |value: u32| i32::try_from(value).unwrap_or(0);
         self.parts = [
@@ -155,7 +157,9 @@ impl FlowBuilder {
             self.rip.1.clear();
             push_ip(&mut self.rip.1, record.router_ip);
         }
-        let mut row = Row { columns: self.columns.iter_mut() };
+        let mut row = Row {
+            columns: self.columns.iter_mut(),
+        };
         row.text(&self.clock.text);
         row.number(event_ms / 1000);
         for part in [y, mo, d, h, mi, s] {
@@ -170,7 +174,12 @@ impl FlowBuilder {
         row.flags(record.tcp_flags);
         row.small(i64::from(record.forwarding_status));
         row.small(i64::from(record.src_tos));
-        let counters = [record.packets_in, record.bytes_in, record.packets_out, record.bytes_out];
+        let counters = [
+            record.packets_in,
+            record.bytes_in,
+            record.packets_out,
+            record.bytes_out,
+        ];
         for counter in counters {
             row.number(counter);
         }
@@ -269,7 +278,14 @@ impl Row<'_> {
         if flags > 63 {
             return self.text(&format!("  0x{flags:02x}"));
         }
-        let letters = [(32, b'U'), (16, b'A'), (8, b'P'), (4, b'R'), (2, b'S'), (1, b'F')];
+        let letters = [
+            (32, b'U'),
+            (16, b'A'),
+            (8, b'P'),
+            (4, b'R'),
+            (2, b'S'),
+            (1, b'F'),
+        ];
         let text = letters.map(|(bit, letter)| if flags & bit == 0 { b'.' } else { letter });
         self.text(std::str::from_utf8(&text).unwrap_or_default());
     }
@@ -305,5 +321,15 @@ fn push_ip(out: &mut impl std::fmt::Write, ip: IpAddr) {
 
 /// Columns that words and filters need.
 pub const WORD_COLUMNS: [&str; 11] = [
-    "treceived", "trhour", "trminute", "trsec", "sip", "dip", "sport", "dport", "proto", "ipkt", "ibyt",
+    "treceived",
+    "trhour",
+    "trminute",
+    "trsec",
+    "sip",
+    "dip",
+    "sport",
+    "dport",
+    "proto",
+    "ipkt",
+    "ibyt",
 ];

@@ -58,14 +58,21 @@ impl Day {
     /// Returns its first millisecond since 1970 UTC.
     #[must_use]
     pub fn start_ms(self) -> u64 {
-        let days = self.0.signed_duration_since(NaiveDate::default()).num_days();
+        let days = self
+            .0
+            .signed_duration_since(NaiveDate::default())
+            .num_days();
         u64::try_from(days).unwrap_or(0) * DAY_MS
     }
 
     /// Returns the day after.
     #[must_use]
     pub fn next(self) -> Self {
-        Self(self.0.checked_add_days(Days::new(1)).unwrap_or(NaiveDate::MAX))
+        Self(
+            self.0
+                .checked_add_days(Days::new(1))
+                .unwrap_or(NaiveDate::MAX),
+        )
     }
 
     /// Returns `y=2016/m=7/d=8`.
@@ -124,14 +131,20 @@ impl Layout {
     /// The day of a result table (`suspicious`, `groups`).
     #[must_use]
     pub fn result(&self, table: &str, day: Day) -> PathBuf {
-        self.pipeline_dir().join("hive/oa").join(table).join(day.hive_path())
+        self.pipeline_dir()
+            .join("hive/oa")
+            .join(table)
+            .join(day.hive_path())
     }
 
     /// The folder of Spot's text results.
     #[must_use]
     pub fn scores(&self, day: Day) -> PathBuf {
         let day = day.compact();
-        self.pipeline_dir().join("scored_results").join(day).join("scores")
+        self.pipeline_dir()
+            .join("scored_results")
+            .join(day)
+            .join("scores")
     }
 
     /// The folder of the day's models.

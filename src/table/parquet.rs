@@ -82,6 +82,8 @@ impl HiveType {
 /// Returns the Arrow schema of columns; all are nullable, as Hive's are.
 #[must_use]
 pub fn schema(columns: &[(&str, HiveType)]) -> SchemaRef {
-    let fields = columns.iter().map(|(name, kind)| Field::new(*name, kind.arrow(), true));
+    let fields = columns
+        .iter()
+        .map(|(name, kind)| Field::new(*name, kind.arrow(), true));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }

@@ -136,10 +136,15 @@ fn texts<T: AsRef<str>>(values: impl Iterator<Item = Option<T>>) -> ArrayRef {
 ///
 /// # Errors
 /// None that columns of one length can make.
-#[expect(clippy::cast_possible_truncation, reason = "ml_score is FLOAT, as Spot has it")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "ml_score is FLOAT, as Spot has it"
+)]
 pub fn scores_batch(flows: &[(f64, FlowResult)]) -> Result<RecordBatch, ArrowError> {
     let rows = || flows.iter().map(|(_, row)| row);
-    let small = |index: usize| ints(rows().map(move |row| row.counters[index].and_then(|n| i32::try_from(n).ok())));
+    let small = |index: usize| {
+        ints(rows().map(move |row| row.counters[index].and_then(|n| i32::try_from(n).ok())))
+    };
     let none = |_: &FlowResult| None;
     let ranks = 1..=i32::try_from(flows.len()).unwrap_or(i32::MAX);
     let mut columns = vec![
@@ -153,7 +158,12 @@ pub fn scores_batch(flows: &[(f64, FlowResult)]) -> Result<RecordBatch, ArrowErr
         small(1),
         small(2),
         small(3),
-        Arc::new(flows.iter().map(|(score, _)| Some(*score as f32)).collect::<Float32Array>()),
+        Arc::new(
+            flows
+                .iter()
+                .map(|(score, _)| Some(*score as f32))
+                .collect::<Float32Array>(),
+        ),
         ints(ranks.map(Some)),
         ints(rows().map(none)),
         ints(rows().map(none)),
@@ -236,20 +246,33 @@ impl FlowResult {
         let texts = self.treceived.cmp(&other.treceived);
         let ends = || (&self.sip, &self.dip).cmp(&(&other.sip, &other.dip));
         let proto = || self.proto.cmp(&other.proto);
-        texts.then_with(ends).then_with(proto).then_with(|| key(self).cmp(&key(other)))
+        texts
+            .then_with(ends)
+            .then_with(proto)
+            .then_with(|| key(self).cmp(&key(other)))
     }
 }
 
 /// Writes a number as `java.lang.Double.toString` does: plain from 10^-3 to below 10^7, else with `E`.
 #[must_use]
 pub fn java_double(value: f64) -> String {
-    java_number(value.is_nan(), value.is_infinite(), value < 0.0, &format!("{:e}", value.abs()))
+    java_number(
+        value.is_nan(),
+        value.is_infinite(),
+        value < 0.0,
+        &format!("{:e}", value.abs()),
+    )
 }
 
 /// Writes a number as `java.lang.Float.toString` does.
 #[must_use]
 pub fn java_float(value: f32) -> String {
-    java_number(value.is_nan(), value.is_infinite(), value < 0.0, &format!("{:e}", value.abs()))
+    java_number(
+        value.is_nan(),
+        value.is_infinite(),
+        value < 0.0,
+        &format!("{:e}", value.abs()),
+    )
 }
 
 /// `scientific` has the shortest digits that read back, as `1.25e-3`.
@@ -268,7 +291,11 @@ fn java_number(nan: bool, infinite: bool, negative: bool, scientific: &str) -> S
         return format!("{sign}0.0");
     }
     // Java wants two digits of the smallest numbers, where one reads back.
-    let digits = if digits == "5" && exponent == -324 { "49".to_owned() } else { digits };
+    let digits = if digits == "5" && exponent == -324 {
+        "49".to_owned()
+    } else {
+        digits
+    };
     if !(-3..7).contains(&exponent) {
         let (first, rest) = digits.split_at(1);
         let rest = if rest.is_empty() { "0" } else { rest };
@@ -300,7 +327,9 @@ pub fn result_line(row: &FlowResult, score: f64) -> String {
     text(&mut line, row.dip.as_deref());
     row.ports.iter().for_each(|port| number(&mut line, *port));
     text(&mut line, row.proto.as_deref());
-    row.counters.iter().for_each(|counter| number(&mut line, *counter));
+    row.counters
+        .iter()
+        .for_each(|counter| number(&mut line, *counter));
     line.push_str(&java_double(score));
     line
 }

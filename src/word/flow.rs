@@ -19,6 +19,8 @@ const BOTH: u32 = 1 << 16;
 /// Code of "neither end has one", printed 333333.
 const NEITHER: u32 = (1 << 16) + 1;
 const NULL_PROTOCOL: u16 = 256;
+const ICMP: u16 = 1;
+const ICMP6: u16 = 58;
 
 /// What a flow's words are made of.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -159,7 +161,13 @@ pub enum Feature {
 
 impl Feature {
     /// All, in the order of the word.
-    pub const ALL: [Self; 5] = [Self::Port, Self::Protocol, Self::Hour, Self::Bytes, Self::Packets];
+    pub const ALL: [Self; 5] = [
+        Self::Port,
+        Self::Protocol,
+        Self::Hour,
+        Self::Bytes,
+        Self::Packets,
+    ];
 
     /// Returns its name as people say it.
     #[must_use]
@@ -196,6 +204,9 @@ impl FlowWord {
             (0, _) => format!("{protocol}"),
             (code, _) if code == u64::from(BOTH) => format!("between service ports/{protocol}"),
             (code, _) if code == u64::from(NEITHER) => format!("between high ports/{protocol}"),
+            (code, _) if matches!(protocol.0, ICMP | ICMP6) => {
+                format!("{protocol} type {} code {}", code / 256, code % 256)
+            }
             (port, true) => format!("serving port {port}/{protocol}"),
             (port, false) => format!("to port {port}/{protocol}"),
         };
@@ -203,12 +214,17 @@ impl FlowWord {
             0 => "0".to_owned(),
             1 => "1".to_owned(),
             bin => {
-                let low = 1_u64.checked_shl(u32::try_from(bin - 1).unwrap_or(63)).unwrap_or(u64::MAX);
+                let low = 1_u64
+                    .checked_shl(u32::try_from(bin - 1).unwrap_or(63))
+                    .unwrap_or(u64::MAX);
                 format!("{low} to {}", low.saturating_mul(2).saturating_sub(1))
             }
         };
         let (bytes, packets) = (range(self.byte_bin()), range(self.packet_bin()));
-        format!("{port} at {} h, {bytes} bytes in {packets} packets", self.hour())
+        format!(
+            "{port} at {} h, {bytes} bytes in {packets} packets",
+            self.hour()
+        )
     }
 }
 

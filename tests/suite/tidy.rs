@@ -10,12 +10,34 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("word", &["wire"]),
     ("parallel", &[]),
     ("ml", &["parallel"]),
-    ("engine", &["wire", "word", "parallel"]),
-    ("cli", &["engine", "wire", "word", "ml"]),
+    ("config", &[]),
+    ("table", &["wire"]),
+    ("store", &["config"]),
+    (
+        "engine",
+        &["wire", "table", "word", "ml", "parallel", "config"],
+    ),
+    ("detect", &["engine", "ml", "word", "table", "config"]),
+    (
+        "step",
+        &["detect", "engine", "store", "table", "config", "ml", "word"],
+    ),
+    ("job", &["step", "store", "engine", "table", "config"]),
+    (
+        "cli",
+        &[
+            "job", "step", "detect", "engine", "store", "table", "config", "ml", "word", "wire",
+        ],
+    ),
 ];
 
 /// External crates that only these modules may name.
-const CONFINED: &[(&str, &[&str])] = &[("anyhow", &["cli"]), ("clap", &["cli"])];
+const CONFINED: &[(&str, &[&str])] = &[
+    ("anyhow", &["cli"]),
+    ("clap", &["cli"]),
+    ("indicatif", &["cli"]),
+    ("datafusion", &["engine", "step", "job"]),
+];
 
 const FILE_LINES_MAX: usize = 500;
 

@@ -117,7 +117,11 @@ impl Corpus {
         };
         Self {
             shards: self.shards.iter().map(once).collect(),
-            tokens: self.shards.iter().map(|shard| shard.words.len() as u64).sum(),
+            tokens: self
+                .shards
+                .iter()
+                .map(|shard| shard.words.len() as u64)
+                .sum(),
             vocabulary: self.vocabulary,
             documents: self.documents,
         }

@@ -102,7 +102,11 @@ const SCALE_MIN: f64 = 1.0 / 64.0;
 
 impl<const KP: usize> Counts<KP> {
     fn zero(words: usize) -> Self {
-        Self { rows: vec![[0.0; KP]; words], sums: [0.0; KP], scale: 1.0 }
+        Self {
+            rows: vec![[0.0; KP]; words],
+            sums: [0.0; KP],
+            scale: 1.0,
+        }
     }
 
     /// Rounds every cell to a multiple of 2^−20.
@@ -114,7 +118,11 @@ impl<const KP: usize> Counts<KP> {
                 *sum += *value;
             }
         }
-        Self { rows, sums, scale: 1.0 }
+        Self {
+            rows,
+            sums,
+            scale: 1.0,
+        }
     }
 
     /// All counts times 1 − `rho`.
@@ -189,15 +197,26 @@ impl Run<'_> {
         let (rows, mixtures) = match self.params.optimizer {
             Optimizer::Em => {
                 let (rows, mixtures) = self.em::<KP>();
-                let flat = |shard: Vec<Row<KP>>| shard.iter().flat_map(|row| row[..topics].to_vec()).collect();
+                let flat = |shard: Vec<Row<KP>>| {
+                    shard
+                        .iter()
+                        .flat_map(|row| row[..topics].to_vec())
+                        .collect()
+                };
                 (rows, Some(mixtures.into_iter().map(flat).collect()))
             }
             Optimizer::Online => {
                 let wide = self.online::<KP>(topics + spare);
-                (self.polish(merge::merge_topics(wide, topics + spare, topics)), None)
+                (
+                    self.polish(merge::merge_topics(wide, topics + spare, topics)),
+                    None,
+                )
             }
         };
-        let counts = rows.iter().flat_map(|row| row[..topics].iter().copied()).collect();
+        let counts = rows
+            .iter()
+            .flat_map(|row| row[..topics].iter().copied())
+            .collect();
         Fit {
             model: LdaModel::new(topics, f64::from(self.params.word_pseudo_count), counts),
             mixtures,
@@ -240,7 +259,9 @@ impl Run<'_> {
         let mut next = Counts::zero(self.corpus.vocabulary());
         let mut mixtures = Vec::with_capacity(self.corpus.shards.len());
         for wave in self.corpus.shards.chunks(self.threads.get() * 2) {
-            let starts = parallel::map(self.threads, wave, |shard| random_start(shard, topics, seed));
+            let starts = parallel::map(self.threads, wave, |shard| {
+                random_start(shard, topics, seed)
+            });
             for (shard, (part, mixture)) in wave.iter().zip(starts) {
                 counts.add(&part, &shard.dictionary, 1.0);
                 mixtures.push(mixture);
@@ -295,7 +316,10 @@ impl Run<'_> {
         topics: usize,
         next: (&mut Counts<KP>, f64),
     ) -> f64 {
-        let (a, b) = (self.params.document_pseudo_count, self.params.word_pseudo_count);
+        let (a, b) = (
+            self.params.document_pseudo_count,
+            self.params.word_pseudo_count,
+        );
         self.add_parts(shards, next, |arch, shard| {
             arch.dispatch(FoldInShard {
                 shard,
@@ -308,7 +332,11 @@ impl Run<'_> {
     /// Minibatches with natural-gradient steps, from topics made of documents.
     #[expect(clippy::cast_precision_loss, reason = "ratios of document counts")]
     fn online<const KP: usize>(&mut self, topics: usize) -> Vec<[f64; KP]> {
-        let mut counts = Counts::new(start::of_documents::<KP>(self.corpus, topics, self.params.seed));
+        let mut counts = Counts::new(start::of_documents::<KP>(
+            self.corpus,
+            topics,
+            self.params.seed,
+        ));
         let batch_shards = self.corpus.shards.len().div_ceil(MINIBATCHES).max(1);
         let mut step = 0.0;
         for epoch in 0..self.params.online_epochs {
@@ -333,7 +361,10 @@ impl Run<'_> {
         topics: usize,
         (rho, scale): (f64, f64),
     ) -> f64 {
-        let (a, b) = (self.params.document_pseudo_count, self.params.word_pseudo_count);
+        let (a, b) = (
+            self.params.document_pseudo_count,
+            self.params.word_pseudo_count,
+        );
         let (arch, threads) = (self.arch, self.threads);
         // The batch sees one S: all of it is folded in before any of it is added.
         let parts = parallel::map(threads, batch, |shard| {
@@ -357,7 +388,8 @@ impl Run<'_> {
         let mut next = Counts::zero(self.corpus.vocabulary());
         let (mut last, mut still) = (f64::NEG_INFINITY, 0);
         for index in 0..self.params.iterations {
-            let log_likelihood = self.fold_in(&shards, &counts, self.params.topics, (&mut next, 1.0));
+            let log_likelihood =
+                self.fold_in(&shards, &counts, self.params.topics, (&mut next, 1.0));
             std::mem::swap(&mut counts, &mut next);
             next.clear();
             let mean = self.report(self.params.online_epochs + index, log_likelihood);

@@ -100,12 +100,20 @@ impl LdaModel {
 
     /// Returns φ rows without the prior; 0 in a topic without counts.
     #[expect(clippy::cast_possible_truncation, reason = "the kernel works in f32")]
-    pub(super) fn plain_phi<const KP: usize>(&self, dictionary: &[u32], sums: &[f64]) -> Vec<Row<KP>> {
+    pub(super) fn plain_phi<const KP: usize>(
+        &self,
+        dictionary: &[u32],
+        sums: &[f64],
+    ) -> Vec<Row<KP>> {
         let rows = dictionary.iter().map(|&word| {
             let counts = &self.counts[word as usize * self.topics..][..self.topics];
             let mut row = [0.0; KP];
             for ((lane, count), sum) in row.iter_mut().zip(counts).zip(sums) {
-                *lane = if *sum > 0.0 { (count / sum) as f32 } else { 0.0 };
+                *lane = if *sum > 0.0 {
+                    (count / sum) as f32
+                } else {
+                    0.0
+                };
             }
             row
         });

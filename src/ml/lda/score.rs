@@ -53,7 +53,9 @@ impl Fit {
             for (part, shard) in parts.iter().zip(wave) {
                 for (row, &word) in part.rows.iter().zip(&shard.dictionary) {
                     let cells = counts[word as usize * topics..].iter_mut();
-                    cells.zip(&row[..topics]).for_each(|(cell, value)| *cell += exact(f64::from(*value)));
+                    cells
+                        .zip(&row[..topics])
+                        .for_each(|(cell, value)| *cell += exact(f64::from(*value)));
                 }
             }
         }
@@ -75,13 +77,19 @@ impl Fit {
     ) -> Option<Vec<f64>> {
         let (shard, index) = corpus.find(key)?;
         let (words, counts) = shard.document(index);
-        let ids: Vec<u32> = words.iter().map(|&word| shard.dictionary[word as usize]).collect();
+        let ids: Vec<u32> = words
+            .iter()
+            .map(|&word| shard.dictionary[word as usize])
+            .collect();
         let phi: Vec<Row<LANES>> = self.model.phi(&ids, topic_counts);
         let local: Vec<u32> = (0..).take(ids.len()).collect();
         let a = params.get().document_pseudo_count;
         let stop = (SCORE_SWEEPS_MAX, SCORE_TOLERANCE);
         let g = kernel::fold_in(&phi, (&local, counts), (self.model.topics(), a), stop);
-        let mix = g.iter().take(self.model.topics()).map(|weight| f64::from((weight - a).max(0.0)));
+        let mix = g
+            .iter()
+            .take(self.model.topics())
+            .map(|weight| f64::from((weight - a).max(0.0)));
         let total = mix.clone().sum::<f64>().max(1e-30);
         Some(mix.map(|weight| weight / total).collect())
     }

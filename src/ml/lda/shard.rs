@@ -165,11 +165,15 @@ impl<const KP: usize> pulp::WithSimd for ScoreShard<'_, KP> {
             let document = self.shard.document(index);
             let mut mix = [0.0; KP];
             match self.mixtures {
-                Some(mixtures) => mix[..topics].copy_from_slice(&mixtures[index * topics..][..topics]),
+                Some(mixtures) => {
+                    mix[..topics].copy_from_slice(&mixtures[index * topics..][..topics]);
+                }
                 None => {
                     let stop = (SCORE_SWEEPS_MAX, SCORE_TOLERANCE);
                     mix = kernel::fold_in(self.phi, document, self.prior, stop);
-                    mix[..topics].iter_mut().for_each(|weight| *weight = (*weight - a).max(0.0));
+                    mix[..topics]
+                        .iter_mut()
+                        .for_each(|weight| *weight = (*weight - a).max(0.0));
                 }
             }
             let total: f32 = mix.iter().sum();

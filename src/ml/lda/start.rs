@@ -30,7 +30,11 @@ fn candidates(corpus: &Corpus) -> Vec<(&Shard, usize)> {
     clippy::cast_possible_truncation,
     reason = "shares of the tokens; rank below the documents"
 )]
-pub(super) fn of_documents<const KP: usize>(corpus: &Corpus, topics: usize, seed: u64) -> Vec<[f64; KP]> {
+pub(super) fn of_documents<const KP: usize>(
+    corpus: &Corpus,
+    topics: usize,
+    seed: u64,
+) -> Vec<[f64; KP]> {
     let share = 0.5 / topics as f64;
     let mut background = vec![0.0; corpus.vocabulary()];
     for shard in &corpus.shards {
@@ -45,15 +49,17 @@ pub(super) fn of_documents<const KP: usize>(corpus: &Corpus, topics: usize, seed
     };
     let mut rows: Vec<[f64; KP]> = background.iter().map(with_background).collect();
     let documents = candidates(corpus);
-    for topic in 0..topics {
+    for (topic, number) in (0..topics).zip(0_u64..) {
         let draws = 0..START_DOCUMENTS.min(documents.len());
         let sample: Vec<_> = draws
             .map(|draw| {
-                let key = [USE_DOCUMENTS, topic as u64, draw as u64];
+                let key = [USE_DOCUMENTS, number, draw as u64];
                 documents[(rng::bits(seed, &key) % documents.len() as u64) as usize]
             })
             .collect();
-        let counts = sample.iter().flat_map(|(shard, index)| shard.document(*index).1);
+        let counts = sample
+            .iter()
+            .flat_map(|(shard, index)| shard.document(*index).1);
         let total: f64 = counts.map(|count| f64::from(count.sqrt())).sum();
         let weight = share * corpus.tokens() as f64 / total.max(1e-30);
         for (shard, index) in sample {
