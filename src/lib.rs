@@ -23,6 +23,7 @@ pub mod ml;
 pub mod parallel;
 pub mod step;
 pub mod store;
+pub mod synth;
 pub mod table;
 pub mod wire;
 pub mod word;

@@ -10,6 +10,7 @@ mod nfdump_csv;
 mod plan;
 mod render;
 mod run;
+mod synth;
 mod top;
 
 use std::io::Write as _;
@@ -33,6 +34,7 @@ enum Command {
     Check(check::Args),
     Top(top::Args),
     Inspect(inspect::Args),
+    Synth(synth::Args),
     Eval(eval::Args),
 }
 
@@ -48,6 +50,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::run(args),
         Command::Check(args) => check::run(args),
         Command::Top(args) => top::run(args),
+        Command::Synth(args) => synth::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Inspect(args) => inspect::run(args),
     };

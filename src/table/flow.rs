@@ -7,11 +7,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
+use arrow::array::ArrowPrimitiveType;
 use arrow::array::Float32Array;
+use arrow::array::PrimitiveArray;
 use arrow::array::RecordBatch;
 use arrow::array::StringBuilder;
-use arrow::array::builder::Int32Builder;
-use arrow::array::builder::Int64Builder;
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::ArrowNativeType;
+use arrow::datatypes::Int32Type;
+use arrow::datatypes::Int64Type;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use chrono::DateTime;
@@ -68,10 +72,45 @@ pub fn schema() -> SchemaRef {
 
 /// A column under construction.
 enum Column {
-    Int(Int32Builder),
-    Bigint(Int64Builder),
+    Int(Numbers<i32>),
+    Bigint(Numbers<i64>),
     Float(Vec<f32>),
     Text(StringBuilder),
+}
+
+/// Numbers, few of them null.
+struct Numbers<T> {
+    values: Vec<T>,
+    /// Rows without a value, ascending.
+    nulls: Vec<usize>,
+}
+
+impl<T: ArrowNativeType> Numbers<T> {
+    fn with_capacity(rows: usize) -> Self {
+        Self {
+            values: Vec::with_capacity(rows),
+            nulls: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, value: Option<T>) {
+        if value.is_none() {
+            self.nulls.push(self.values.len());
+        }
+        self.values.push(value.unwrap_or_default());
+    }
+
+    fn finish<A: ArrowPrimitiveType<Native = T>>(&mut self) -> PrimitiveArray<A> {
+        let values = std::mem::take(&mut self.values);
+        let nulls = std::mem::take(&mut self.nulls);
+        let mut valid = Vec::new();
+        if !nulls.is_empty() {
+            valid.resize(values.len(), true);
+            nulls.into_iter().for_each(|row| valid[row] = false);
+        }
+        let mask = (!valid.is_empty()).then(|| NullBuffer::from(valid));
+        PrimitiveArray::new(values.into(), mask)
+    }
 }
 
 /// Makes batches of records.
@@ -128,8 +167,8 @@ impl FlowBuilder {
     #[must_use]
     pub fn with_capacity(rows: usize) -> Self {
         let column = |(_, kind): &(&str, HiveType)| match kind {
-            HiveType::Int => Column::Int(Int32Builder::with_capacity(rows)),
-            HiveType::Bigint => Column::Bigint(Int64Builder::with_capacity(rows)),
+            HiveType::Int => Column::Int(Numbers::with_capacity(rows)),
+            HiveType::Bigint => Column::Bigint(Numbers::with_capacity(rows)),
             HiveType::Float | HiveType::Double => Column::Float(Vec::with_capacity(rows)),
             HiveType::String => Column::Text(StringBuilder::with_capacity(rows, rows * 16)),
         };
@@ -203,8 +242,8 @@ impl FlowBuilder {
         self.rows = 0;
         let arrays = self.columns.iter_mut().map(|column| -> ArrayRef {
             match column {
-                Column::Int(builder) => Arc::new(builder.finish()),
-                Column::Bigint(builder) => Arc::new(builder.finish()),
+                Column::Int(numbers) => Arc::new(numbers.finish::<Int32Type>()),
+                Column::Bigint(numbers) => Arc::new(numbers.finish::<Int64Type>()),
                 Column::Float(values) => Arc::new(Float32Array::from(std::mem::take(values))),
                 Column::Text(builder) => Arc::new(builder.finish()),
             }
@@ -230,20 +269,20 @@ struct Row<'a> {
 
 impl Row<'_> {
     fn small(&mut self, value: i64) {
-        if let Some(Column::Int(builder)) = self.columns.next() {
-            builder.append_option(i32::try_from(value).ok());
+        if let Some(Column::Int(numbers)) = self.columns.next() {
+            numbers.push(i32::try_from(value).ok());
         }
     }
 
     fn known(&mut self, value: Option<u32>) {
-        if let Some(Column::Int(builder)) = self.columns.next() {
-            builder.append_option(value.and_then(|value| i32::try_from(value).ok()));
+        if let Some(Column::Int(numbers)) = self.columns.next() {
+            numbers.push(value.and_then(|value| i32::try_from(value).ok()));
         }
     }
 
     fn number(&mut self, value: u64) {
-        if let Some(Column::Bigint(builder)) = self.columns.next() {
-            builder.append_option(i64::try_from(value).ok());
+        if let Some(Column::Bigint(numbers)) = self.columns.next() {
+            numbers.push(i64::try_from(value).ok());
         }
     }
 

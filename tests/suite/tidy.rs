@@ -13,6 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("table", &["wire"]),
     ("store", &["config"]),
+    ("synth", &["wire", "table", "ml"]),
     (
         "engine",
         &["wire", "table", "word", "ml", "parallel", "config"],
@@ -26,7 +27,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "job", "step", "detect", "engine", "store", "table", "config", "ml", "word", "wire",
+            "job", "step", "synth", "detect", "engine", "store", "table", "config", "ml", "word",
+            "wire",
         ],
     ),
 ];
