@@ -2,8 +2,10 @@
 //! only printer.
 
 mod check;
+mod demo;
 mod eval;
 mod exit;
+mod groups;
 mod inspect;
 mod job_args;
 mod nfdump_csv;
@@ -29,6 +31,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Run(run::Args),
     Plan(plan::Args),
     Check(check::Args),
@@ -46,6 +49,7 @@ pub fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let result = match &cli.command {
+        Command::Demo(args) => demo::run(args),
         Command::Run(args) => run::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Check(args) => check::run(args),

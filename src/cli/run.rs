@@ -3,7 +3,6 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::ValueEnum;
@@ -60,7 +59,7 @@ enum Output {
 }
 
 /// What happened to each day.
-struct Results {
+pub(super) struct Results {
     run_id: String,
     days: Vec<(Day, Result<DayOutcome, DayError>)>,
 }
@@ -68,35 +67,39 @@ struct Results {
 pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     let days = args.days.days()?;
     let job = args.job.job()?;
-    let threads = job.config.threads.get();
+    let results = execute(&job, &days, args.redo)?;
+    results.print(args.output, &job)?;
+    Ok(results.exit_code())
+}
+
+/// Runs a job on days in order and tells people on stderr.
+pub(super) fn execute(job: &Job, days: &[Day], redo: bool) -> anyhow::Result<Results> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // One more, so that signals are heard while all others compute.
-        .worker_threads(threads + 1)
+        .worker_threads(job.config.threads.get() + 1)
         .enable_all()
         .build()
         .context("cannot start threads")?;
     let options = RunOptions {
         run_id: run_id(),
-        redo: args.redo,
+        redo,
         now,
     };
-    let events = Arc::new(Renderer::new());
+    let events = Renderer::new();
     let work_area = job.config.warehouse.join(job::WORK_AREA);
     listen(&runtime, &work_area, &options.run_id)?;
     let mut results = Results {
         run_id: options.run_id.clone(),
         days: Vec::with_capacity(days.len()),
     };
-    for day in days {
-        let result = runtime.block_on(job::run_day(&job, day, &options, &*events));
+    for &day in days {
+        let result = runtime.block_on(job::run_day(job, day, &options, &events));
         if let Err(error) = &result {
             events.line(&format!("klieg: {day}: {error}"));
         }
         results.days.push((day, result));
     }
-    drop(events);
-    results.print(args.output, &job)?;
-    Ok(results.exit_code())
+    Ok(results)
 }
 
 /// Stops on SIGINT and SIGTERM.
@@ -165,7 +168,7 @@ impl Results {
     }
 
     /// 0; the code of the failure where every day failed alike; 1 where some failed.
-    fn exit_code(&self) -> u8 {
+    pub(super) fn exit_code(&self) -> u8 {
         let mut codes = self
             .days
             .iter()

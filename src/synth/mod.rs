@@ -56,14 +56,22 @@ pub struct SynthDay {
     pub records: Vec<Labelled>,
 }
 
-/// Records of a day at full size: 1,200 workstations and everything that belongs to them.
-const FLOWS_AT_FULL_SIZE: f64 = 1_150_000.0;
+/// Records of a day of size 1 (1,200 workstations and what belongs to them) by measurement: of hosts whose number follows the
+/// size, and of servers, whose number follows its root.
+const FLOWS_OF_HOSTS: f64 = 2_234_000.0;
+const FLOWS_OF_SERVERS: f64 = 639_000.0;
+
+/// Returns the size of a site that makes about so many records: the root of a quadratic in √size.
+fn scale(flows: f64) -> f64 {
+    let root = (FLOWS_OF_SERVERS.powi(2) + 4.0 * FLOWS_OF_HOSTS * flows).sqrt() - FLOWS_OF_SERVERS;
+    (root / (2.0 * FLOWS_OF_HOSTS)).powi(2)
+}
 
 /// Generates a day.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "a size")]
 pub fn generate(params: &SynthParams) -> SynthDay {
-    let scale = params.flows as f64 / FLOWS_AT_FULL_SIZE;
+    let scale = scale(params.flows as f64);
     let site = Site::new(scale, params.seed, params.day);
     let mut sink = traffic::Sink::new(&site, params.day.start_ms());
     service::ordinary(&site, params, &mut sink);

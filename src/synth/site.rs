@@ -108,7 +108,7 @@ impl Site {
             let wanted = if follows {
                 f64::from(full) * scale
             } else {
-                f64::from(full) * scale.sqrt().max(0.5)
+                f64::from(full) * scale.sqrt()
             };
             let count = (wanted.round() as u32).clamp(2, 20_000);
             for index in 0..count {
