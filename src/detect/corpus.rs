@@ -11,6 +11,9 @@ const DOCUMENT_HASH: u64 = 0x6970_6b65_7973;
 const USE_HELD_OUT: u64 = 10;
 const USE_HALF: u64 = 11;
 
+/// In smaller days nothing is held out.
+const HELD_OUT_HOSTS_MIN: usize = 100;
+
 /// A group: one IP, one word.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Group {
@@ -119,7 +122,7 @@ impl DayCorpus {
             .map(|entry| entry.0)
     }
 
-    /// Splits the documents; tokens of the held out ones are halved by random bits.
+    /// Splits the documents, where there are enough to spare some; tokens of the held out ones are halved by random bits.
     ///
     /// # Errors
     /// None that the whole corpus did not have.
@@ -129,6 +132,11 @@ impl DayCorpus {
         seed: u64,
         presence: bool,
     ) -> Result<HeldOut, CorpusError> {
+        let per_cent = if self.hosts() < HELD_OUT_HOSTS_MIN {
+            0
+        } else {
+            per_cent
+        };
         let mut parts = [Vec::new(), Vec::new(), Vec::new()];
         for ((key, word, _), group) in self.counts.pairs().zip(&self.groups) {
             let count = if presence { 1 } else { group.flows };

@@ -5,11 +5,15 @@
     reason = "a test fails by panicking"
 )]
 
+mod config;
 mod eval;
 mod inspect;
 mod lda;
 mod mutation;
 mod nfcapd;
+mod results;
+mod run;
 mod support;
+mod synth;
 mod tidy;
 mod words;

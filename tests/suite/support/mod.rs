@@ -18,7 +18,7 @@ pub(crate) fn shared_data(name: &str) -> Option<PathBuf> {
 }
 
 /// Writes past the test harness's capture, so that a skipped test is seen.
-fn warn(text: &str) {
+pub(crate) fn warn(text: &str) {
     use std::io::Write as _;
     let mut stderr = std::io::stderr();
     stderr
