@@ -242,15 +242,15 @@ impl Hider<'_, '_> {
         let attack = self.new_attack("lateral movement", "T1021", chain.to_vec());
         let start = self.hour(10.0, 12.0);
         for (index, (pair, port)) in (0..).zip(chain.windows(2).zip([3389, 445, 5985])) {
-            for part in 0..6 {
-                let size = self.dice.between(3e6, 20e6) / 6.0;
+            for part in 0..20 {
+                let size = self.dice.between(3e6, 20e6) / 20.0;
                 let step = Step {
                     ends: (pair[0], pair[1]),
-                    at_ms: start + index * 2 * HOUR_MS + part * 180_000,
+                    at_ms: start + index * 2 * HOUR_MS + part * 150_000,
                     protocol: 6,
                     port,
                     bytes: (size, size / 8.0),
-                    seconds: 150.0,
+                    seconds: 60.0,
                 };
                 self.talk(&step, attack);
             }

@@ -61,6 +61,9 @@ pub struct SynthDay {
 const FLOWS_OF_HOSTS: f64 = 2_234_000.0;
 const FLOWS_OF_SERVERS: f64 = 639_000.0;
 
+/// Records of the attacks, which do not shrink with the day.
+const ATTACK_RECORDS: u64 = 21_000;
+
 /// Returns the size of a site that makes about so many records: the root of a quadratic in √size.
 fn scale(flows: f64) -> f64 {
     let root = (FLOWS_OF_SERVERS.powi(2) + 4.0 * FLOWS_OF_HOSTS * flows).sqrt() - FLOWS_OF_SERVERS;
@@ -71,7 +74,7 @@ fn scale(flows: f64) -> f64 {
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "a size")]
 pub fn generate(params: &SynthParams) -> SynthDay {
-    let scale = scale(params.flows as f64);
+    let scale = scale(params.flows.saturating_sub(ATTACK_RECORDS).max(1) as f64);
     let site = Site::new(scale, params.seed, params.day);
     let mut sink = traffic::Sink::new(&site, params.day.start_ms());
     service::ordinary(&site, params, &mut sink);

@@ -110,7 +110,7 @@ impl Site {
             } else {
                 f64::from(full) * scale.sqrt()
             };
-            let count = (wanted.round() as u32).clamp(2, 20_000);
+            let count = (wanted.round() as u32).clamp(1, 20_000);
             for index in 0..count {
                 let number = hosts.len() as u64;
                 // A third of the laptops have another address each day.

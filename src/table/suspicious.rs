@@ -259,7 +259,7 @@ pub fn java_double(value: f64) -> String {
     java_number(
         value.is_nan(),
         value.is_infinite(),
-        value < 0.0,
+        value.is_sign_negative(),
         &format!("{:e}", value.abs()),
     )
 }
@@ -270,7 +270,7 @@ pub fn java_float(value: f32) -> String {
     java_number(
         value.is_nan(),
         value.is_infinite(),
-        value < 0.0,
+        value.is_sign_negative(),
         &format!("{:e}", value.abs()),
     )
 }

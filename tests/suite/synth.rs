@@ -27,7 +27,7 @@ fn day() -> &'static SynthDay {
 
 #[test]
 fn the_size_is_about_what_was_asked_for() {
-    for flows in [100_000, 400_000] {
+    for flows in [150_000, 400_000] {
         let records = if flows == 400_000 {
             day().records.len()
         } else {
@@ -117,12 +117,14 @@ fn there_are_benign_beacons() {
     };
     let periodic = starts
         .values_mut()
-        .filter(|times| is_periodic(times))
+        .map(is_periodic)
+        .filter(|periodic| *periodic)
         .count();
     assert!(periodic >= 100, "{periodic} benign pairs with a rhythm");
 }
 
-/// No single threshold on port, bytes, packets or hour separates an attack, except scans.
+/// No single threshold on port, bytes, packets or hour separates an attack. Scans are left out, and exfiltration, whose size no
+/// ordinary record of a small day reaches.
 #[test]
 fn attacks_are_not_trivial() {
     let features = |record: &klieg::wire::flow::FlowRecord| {
