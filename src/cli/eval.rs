@@ -20,6 +20,8 @@ use clap::ValueEnum;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::json;
 
+use crate::cli::eval_counts;
+use crate::cli::eval_counts::CountsArgs;
 use crate::cli::exit;
 use crate::ml::lda;
 use crate::ml::lda::Corpus;
@@ -40,6 +42,7 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Part {
+    Counts(CountsArgs),
     Topics(TopicsArgs),
 }
 
@@ -121,6 +124,7 @@ impl TopicsArgs {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     match &args.part {
+        Part::Counts(args) => eval_counts::run(args),
         Part::Topics(args) => topics(args),
     }
 }

@@ -4,6 +4,7 @@
 mod check;
 mod demo;
 mod eval;
+mod eval_counts;
 mod exit;
 mod groups;
 mod inspect;

@@ -3,7 +3,7 @@
 //! ```text
 //! files of the split ─► waves of blocks ─► decode, cut by hour (threads) ─► hour's batches ─► encode columns (threads) ─► file
 //! ```
-//! Decoding and encoding take turns on the same threads. Held at once: a wave of blocks, [`PENDING_ROWS`] rows as batches, and
+//! Decoding and encoding take turns on the same threads. Held at once: a wave of blocks, 2^18 rows as batches, and
 //! the encoded columns of one row group an hour.
 
 use std::collections::BTreeMap;

@@ -306,7 +306,7 @@ impl FlowRows<'_> {
 }
 
 impl Found {
-    /// Takes the rows of a batch that [`run`] gave; keeps the `limit` flows of lowest score.
+    /// Takes the rows of a batch that the probe gave; keeps the `limit` flows of lowest score.
     ///
     /// # Errors
     /// A batch of another plan.

@@ -116,6 +116,8 @@ const SERVICES: &[Service] = services! {
     Mail, Inside(Role::Directory), UDP 53, Always(700.0), 2, (45, 140, 0.4), 0.02;
     Monitoring, Inside(Role::Application), TCP 9100, Every(15.0, 0.5), 1, (250, 9000, 0.1), 0.2;
     Monitoring, Inside(Role::Database), TCP 9187, Every(30.0, 0.5), 1, (250, 7000, 0.1), 0.2;
+    Monitoring, Inside(Role::Application), TCP 22, Every(20.0, 1.0), 1, (2100, 2600, 0.3), 1.5;
+    Application, Inside(Role::Build), TCP 22, Always(130.0), 1, (2500, 9000, 0.9), 2;
     Monitoring, Inside(Role::Web), ICMP 2048, Every(20.0, 0.5), 1, (84, 84, 0.0), 0.01;
     Monitoring, Inside(Role::Building), UDP 161, Every(60.0, 0.5), 1, (80, 200, 0.2), 0.02;
     Build, World, TCP 443, Always(160.0), 6, (900, 300000, 2.0), 10;

@@ -281,7 +281,7 @@ print(json.dumps(ours))
     let output = Command::new("python3")
         .env(
             "PYTHONPATH",
-            std::env::var_os("KLIEG_TEST_PYTHONPATH").unwrap_or_default(),
+            concat!(env!("CARGO_MANIFEST_DIR"), "/target/test-python"),
         )
         .args(["-c", script, warehouse.folder.path().to_str().unwrap()])
         .output()

@@ -128,7 +128,13 @@ fn there_are_benign_beacons() {
 #[test]
 fn attacks_are_not_trivial() {
     let features = |record: &klieg::wire::flow::FlowRecord| {
-        let port = record.dst_port.min(record.src_port);
+        // Type and code of ICMP stand in the destination port.
+        let is_icmp = record.protocol == 1;
+        let port = if is_icmp {
+            record.dst_port
+        } else {
+            record.dst_port.min(record.src_port)
+        };
         let hour = record.first_ms / 3_600_000 % 24;
         [
             f64::from(port),

@@ -48,7 +48,7 @@ pub(super) struct Shard {
 }
 
 /// Pairs of a shard: enough that its φ rows are read more than once, few enough that they stay in cache.
-const SHARD_PAIRS: usize = 1 << 14;
+const SHARD_PAIRS: usize = 1 << 15;
 const SHARD_HASH: u64 = 0x7368_6172_6473;
 
 impl Corpus {

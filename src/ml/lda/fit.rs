@@ -13,6 +13,7 @@ use crate::ml::lda::merge;
 use crate::ml::lda::shard::EmShard;
 use crate::ml::lda::shard::FoldInShard;
 use crate::ml::lda::shard::Part;
+use crate::ml::lda::shard::TopicsOf;
 use crate::ml::lda::shard::random_start;
 use crate::ml::lda::start;
 use crate::ml::rng;
@@ -136,7 +137,12 @@ impl<const KP: usize> Counts<KP> {
     }
 
     /// Adds `weight` times a part. Cells stay multiples of 2^−20, so the order of parts does not matter.
-    fn add(&mut self, part: &Part<KP>, dictionary: &[u32], weight: f64) {
+    fn add(&mut self, arch: pulp::Arch, part: &Part<KP>, dictionary: &[u32], weight: f64) {
+        arch.dispatch(|| self.add_inlined(part, dictionary, weight));
+    }
+
+    #[inline(always)]
+    fn add_inlined(&mut self, part: &Part<KP>, dictionary: &[u32], weight: f64) {
         let weight = weight / self.scale;
         for (row, &word) in part.rows.iter().zip(dictionary) {
             let cells = self.rows[word as usize].iter_mut().zip(&mut self.sums);
@@ -156,24 +162,27 @@ impl<const KP: usize> Counts<KP> {
     }
 
     /// Returns φ rows of the words in `dictionary`; lanes from `topics` on are 0.
+    #[inline(always)]
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_precision_loss,
         reason = "the kernel works in f32"
     )]
-    fn phi(&self, dictionary: &[u32], topics: usize, b: f32) -> Vec<Row<KP>> {
+    pub(super) fn phi(&self, dictionary: &[u32], topics: usize, b: f32) -> Vec<Row<KP>> {
         let b = f64::from(b);
         let words = self.rows.len() as f64;
-        let norms = self.sums.map(|sum| 1.0 / (sum * self.scale + words * b));
-        let rows = dictionary.iter().map(|&word| {
-            let mut row = [0.0; KP];
+        let mut norms = [0.0; KP];
+        for (norm, sum) in norms.iter_mut().zip(&self.sums).take(topics) {
+            *norm = 1.0 / (sum * self.scale + words * b);
+        }
+        let mut rows = vec![[0.0; KP]; dictionary.len()];
+        for (row, &word) in rows.iter_mut().zip(dictionary) {
             let counts = &self.rows[word as usize];
-            for ((lane, count), norm) in row.iter_mut().zip(counts).zip(&norms).take(topics) {
+            for ((lane, count), norm) in row.iter_mut().zip(counts).zip(&norms) {
                 *lane = ((count * self.scale + b) * norm) as f32;
             }
-            row
-        });
-        rows.collect()
+        }
+        rows
     }
 
     /// Returns S.
@@ -235,7 +244,7 @@ impl Run<'_> {
         for wave in shards.chunks(threads.get() * 2) {
             let parts = parallel::map(threads, wave, |shard| map(arch, shard));
             for (part, shard) in parts.iter().zip(wave) {
-                counts.add(part, &shard.dictionary, weight);
+                counts.add(arch, part, &shard.dictionary, weight);
                 log_likelihood += part.log_likelihood;
             }
         }
@@ -254,7 +263,7 @@ impl Run<'_> {
 
     /// Spark's `EMLDAOptimizer`: random soft assignment of each pair, then Jacobi updates of N_j and S. Returns both.
     fn em<const KP: usize>(&mut self) -> (Vec<[f64; KP]>, Vec<Vec<Row<KP>>>) {
-        let (topics, seed) = (self.params.topics, self.params.seed);
+        let (topics, seed, arch) = (self.params.topics, self.params.seed, self.arch);
         let mut counts = Counts::<KP>::zero(self.corpus.vocabulary());
         let mut next = Counts::zero(self.corpus.vocabulary());
         let mut mixtures = Vec::with_capacity(self.corpus.shards.len());
@@ -263,7 +272,7 @@ impl Run<'_> {
                 random_start(shard, topics, seed)
             });
             for (shard, (part, mixture)) in wave.iter().zip(starts) {
-                counts.add(&part, &shard.dictionary, 1.0);
+                counts.add(arch, &part, &shard.dictionary, 1.0);
                 mixtures.push(mixture);
             }
         }
@@ -294,13 +303,13 @@ impl Run<'_> {
             let parts = parallel::map(threads, &wave, |(shard, mixtures)| {
                 arch.dispatch(EmShard {
                     shard,
-                    phi: &counts.phi(&shard.dictionary, topics, b),
+                    topics_of: TopicsOf::Counts(counts, b),
                     prior: (topics, a),
                     mixtures,
                 })
             });
             for ((mixture, shard), (part, updated)) in mixtures.iter_mut().zip(shards).zip(parts) {
-                next.add(&part, &shard.dictionary, 1.0);
+                next.add(arch, &part, &shard.dictionary, 1.0);
                 log_likelihood += part.log_likelihood;
                 *mixture = updated;
             }
@@ -323,7 +332,7 @@ impl Run<'_> {
         self.add_parts(shards, next, |arch, shard| {
             arch.dispatch(FoldInShard {
                 shard,
-                phi: &counts.phi(&shard.dictionary, topics, b),
+                topics_of: TopicsOf::Counts(counts, b),
                 prior: (topics, a),
             })
         })
@@ -370,13 +379,13 @@ impl Run<'_> {
         let parts = parallel::map(threads, batch, |shard| {
             arch.dispatch(FoldInShard {
                 shard,
-                phi: &counts.phi(&shard.dictionary, topics, b),
+                topics_of: TopicsOf::Counts(counts, b),
                 prior: (topics, a),
             })
         });
         counts.decay(rho);
         for (part, shard) in parts.iter().zip(batch) {
-            counts.add(part, &shard.dictionary, rho * scale);
+            counts.add(arch, part, &shard.dictionary, rho * scale);
         }
         parts.iter().map(|part| part.log_likelihood).sum()
     }

@@ -15,6 +15,7 @@ use crate::ml::lda::shard::FoldInShard;
 use crate::ml::lda::shard::SCORE_SWEEPS_MAX;
 use crate::ml::lda::shard::SCORE_TOLERANCE;
 use crate::ml::lda::shard::ScoreShard;
+use crate::ml::lda::shard::TopicsOf;
 use crate::parallel;
 
 impl Fit {
@@ -46,7 +47,7 @@ impl Fit {
             let parts = parallel::map(threads, wave, |shard| {
                 arch.dispatch(FoldInShard::<KP> {
                     shard,
-                    phi: &self.model.phi(&shard.dictionary, &sums),
+                    topics_of: TopicsOf::Model(&self.model, &sums),
                     prior: (topics, params.get().document_pseudo_count),
                 })
             });

@@ -1,6 +1,8 @@
 //! What one shard adds to S, compiled for the processor at hand.
 
+use crate::ml::lda::LdaModel;
 use crate::ml::lda::corpus::Shard;
+use crate::ml::lda::fit::Counts;
 use crate::ml::lda::kernel;
 use crate::ml::lda::kernel::Row;
 use crate::ml::rng;
@@ -51,10 +53,28 @@ pub(super) fn random_start<const KP: usize>(
     (part, mixtures)
 }
 
+/// Where φ comes from.
+pub(super) enum TopicsOf<'a, const KP: usize> {
+    /// Counts of a fit under way, and b.
+    Counts(&'a Counts<KP>, f32),
+    /// A model and S_k.
+    Model(&'a LdaModel, &'a [f64]),
+}
+
+impl<const KP: usize> TopicsOf<'_, KP> {
+    #[inline(always)]
+    fn phi(&self, dictionary: &[u32], topics: usize) -> Vec<Row<KP>> {
+        match self {
+            Self::Counts(counts, b) => counts.phi(dictionary, topics, *b),
+            Self::Model(model, sums) => model.phi(dictionary, sums),
+        }
+    }
+}
+
 /// Work of `em_shard`, compiled for the processor at hand: all of it is inlined into `with_simd`, which has AVX2 where there is.
 pub(super) struct EmShard<'a, const KP: usize> {
     pub(super) shard: &'a Shard,
-    pub(super) phi: &'a [Row<KP>],
+    pub(super) topics_of: TopicsOf<'a, KP>,
     pub(super) prior: (usize, f32),
     pub(super) mixtures: &'a [Row<KP>],
 }
@@ -64,14 +84,15 @@ impl<const KP: usize> pulp::WithSimd for EmShard<'_, KP> {
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) -> Self::Output {
-        em_shard(self.shard, self.phi, self.prior, self.mixtures)
+        let phi = self.topics_of.phi(&self.shard.dictionary, self.prior.0);
+        em_shard(self.shard, &phi, self.prior, self.mixtures)
     }
 }
 
 /// Work of `fold_in_shard`, likewise.
 pub(super) struct FoldInShard<'a, const KP: usize> {
     pub(super) shard: &'a Shard,
-    pub(super) phi: &'a [Row<KP>],
+    pub(super) topics_of: TopicsOf<'a, KP>,
     pub(super) prior: (usize, f32),
 }
 
@@ -80,7 +101,8 @@ impl<const KP: usize> pulp::WithSimd for FoldInShard<'_, KP> {
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) -> Part<KP> {
-        fold_in_shard(self.shard, self.phi, self.prior)
+        let phi = self.topics_of.phi(&self.shard.dictionary, self.prior.0);
+        fold_in_shard(self.shard, &phi, self.prior)
     }
 }
 
