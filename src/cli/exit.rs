@@ -105,6 +105,9 @@ fn step_code(error: &StepError) -> u8 {
         }
         StepError::Store(store) => write_code(&store.error),
         StepError::Rejected { .. } => REJECTED,
+        StepError::Parquet { error, .. } | StepError::Ingest(IngestError::Write { error, .. }) => {
+            parquet_code(error)
+        }
         _ => FAILED,
     }
 }
@@ -113,6 +116,13 @@ fn read_code(error: &io::Error) -> u8 {
     match error.kind() {
         io::ErrorKind::NotFound => INPUT,
         io::ErrorKind::PermissionDenied => PERMISSION,
+        _ => FAILED,
+    }
+}
+
+fn parquet_code(error: &ParquetError) -> u8 {
+    match error {
+        ParquetError::External(inner) => inner.downcast_ref().map_or(FAILED, write_code),
         _ => FAILED,
     }
 }

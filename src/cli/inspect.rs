@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::cli::exit;
 use crate::cli::nfdump_csv;
+use crate::cli::render;
 use crate::engine::source::Block;
 use crate::engine::source::NfcapdFile;
 use crate::wire;
@@ -103,6 +104,11 @@ impl Summary {
         );
     }
 
+    /// Records so far, decoded or rejected.
+    fn seen(&self) -> u64 {
+        self.flows + self.rejected.values().sum::<u64>()
+    }
+
     fn reject(&mut self, offset: u64, error: wire::Error, records: u64) {
         *self.rejected.entry(error.reason()).or_default() += records;
         if self.rejects.len() < REJECTS_SHOWN_MAX {
@@ -140,6 +146,11 @@ fn inspect_block(block: &Block, limit: u64) -> (Summary, Vec<Flow>) {
     let mut shown = Vec::new();
     let bytes = match &block.bytes {
         Ok(bytes) => bytes,
+        // A kind of block that holds no flows, as far as we know.
+        Err(wire::Error::BlockType { .. }) => {
+            summary.unknown_elements = u64::from(block.header.records);
+            return (summary, shown);
+        }
         Err(error) => {
             summary.reject(block.offset, *error, block.header.records_lost());
             return (summary, shown);
@@ -147,7 +158,6 @@ fn inspect_block(block: &Block, limit: u64) -> (Summary, Vec<Flow>) {
     };
     let records = nfcapd::records(bytes, block.header.records, &block.context);
     let mut records = records.with_detail();
-    let mut ended_by = None;
     for flow in records.by_ref() {
         match flow {
             Ok(flow) => {
@@ -156,19 +166,11 @@ fn inspect_block(block: &Block, limit: u64) -> (Summary, Vec<Flow>) {
                     shown.push(flow);
                 }
             }
-            // A wrong size takes the rest of the block with it.
-            Err(error @ wire::Error::RecordSize { .. }) => ended_by = Some(error),
             Err(error) => summary.reject(block.offset, error, 1),
         }
     }
-    let missing = records.missing();
-    if missing > 0 || ended_by.is_some() {
-        let count = wire::Error::RecordCount {
-            announced: block.header.records,
-            found: block.header.records.saturating_sub(missing),
-        };
-        let error = ended_by.unwrap_or(count);
-        summary.reject(block.offset, error, u64::from(missing.max(1)));
+    if let Some((error, lost)) = records.lost() {
+        summary.reject(block.offset, error, u64::from(lost));
     }
     summary.unknown_elements = records.unknown_elements();
     summary.unmapped = records.unmapped();
@@ -192,7 +194,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     };
     let mut out = BufWriter::new(io::stdout().lock());
     let context = if args.output == Output::Csv {
-        stream_csv(&mut nfcapd, args, threads, &mut out)?
+        stream_csv(&mut nfcapd, &mut report, threads, &mut out)?
     } else {
         let limit = args.records;
         nfcapd
@@ -208,6 +210,21 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
             )
             .with_context(|| path.to_string())?
     };
+    if let Some((error, lost)) = nfcapd.lost(report.summary.blocks, report.summary.seen()) {
+        report.summary.reject(file_bytes, error, lost);
+    }
+    if args.output == Output::Csv {
+        for reject in &report.summary.rejects {
+            let Reject {
+                offset,
+                error,
+                records,
+            } = reject;
+            render::say(&format!(
+                "klieg: {path}: block at byte {offset}: {error} ({records} records)"
+            ));
+        }
+    }
     match args.output {
         Output::Table => report.write_table(&nfcapd, &context, &mut out)?,
         Output::Json => report.write_json(&nfcapd, &context, &mut out)?,
@@ -229,19 +246,20 @@ fn open(path: &Path) -> anyhow::Result<File> {
 /// Writes records as they come, so that memory does not grow with the file.
 fn stream_csv(
     nfcapd: &mut NfcapdFile<File>,
-    args: &Args,
+    report: &mut Report<'_>,
     threads: NonZeroUsize,
     out: impl Write,
 ) -> anyhow::Result<Context> {
     let mut writer = csv::Writer::from_writer(out);
     writer.write_record(nfdump_csv::COLUMNS)?;
-    let limit = args.records;
+    let limit = report.args.records;
     let mut left = limit;
     let mut failure = Ok(());
     let context = nfcapd.for_each_block(
         threads,
         |block| render_block(block, limit),
-        |rows| {
+        |(summary, rows)| {
+            report.summary.merge(summary);
             for row in rows {
                 if left == 0 || failure.is_err() {
                     return;
@@ -256,9 +274,9 @@ fn stream_csv(
     Ok(context)
 }
 
-fn render_block(block: &Block, limit: u64) -> Vec<Vec<String>> {
-    let (_, flows) = inspect_block(block, limit);
-    flows.iter().map(nfdump_csv::fields).collect()
+fn render_block(block: &Block, limit: u64) -> (Summary, Vec<Vec<String>>) {
+    let (summary, flows) = inspect_block(block, limit);
+    (summary, flows.iter().map(nfdump_csv::fields).collect())
 }
 
 struct Report<'a> {

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use clap::Args;
 
 use crate::cli::exit;
@@ -115,7 +114,8 @@ impl JobArgs {
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(path).with_context(|| path.display().to_string())
+    let text = std::fs::read_to_string(path);
+    text.map_err(|error| exit::UsageText(format!("{}: {error}", path.display())).into())
 }
 
 impl DayArgs {

@@ -86,22 +86,6 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
 fn plan(job: &Job, day: Day) -> Plan {
     let layout = Layout::new(&job.config.warehouse, job.pipeline.name());
     let target = layout.day(day);
-    let mut writes = Vec::new();
-    for step in &job.steps {
-        match step {
-            StepKind::Ingest => writes.push(target.clone()),
-            StepKind::Suspicious => writes.extend([
-                layout.scores(day),
-                layout.result("suspicious", day),
-                layout.result("groups", day),
-                layout.model(day),
-            ]),
-        }
-    }
-    let writes = writes
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
     let mut plan = Plan {
         day: day.to_string(),
         action: "fail",
@@ -109,13 +93,19 @@ fn plan(job: &Job, day: Day) -> Plan {
         input_files: Vec::new(),
         input_bytes: 0,
         splits: 0,
-        writes,
+        writes: writes(job, &layout, day),
     };
+    let is_current = step::suspicious::is_current(&job.config, &layout, day);
+    let analyses = job.steps.contains(&StepKind::Suspicious) && !matches!(is_current, Ok(true));
     let published = Manifest::read(&target);
     if !job.steps.contains(&StepKind::Ingest) {
-        (plan.action, plan.reason) = match published {
-            Some(manifest) => ("run", format!("the table has {} rows", manifest.rows)),
-            None => ("fail", format!("{} is not published", target.display())),
+        (plan.action, plan.reason) = match is_current {
+            Err(error) => ("fail", error.to_string()),
+            Ok(true) => ("skip", "the results are up to date".to_owned()),
+            Ok(false) => (
+                "run",
+                "no results of this table, these settings and this version".to_owned(),
+            ),
         };
         return plan;
     }
@@ -128,19 +118,59 @@ fn plan(job: &Job, day: Day) -> Plan {
     };
     plan.input_bytes = inputs.bytes();
     plan.splits = step::ingest::splits(&inputs.files, job.config.ingest.split_bytes).len();
-    (plan.action, plan.reason) = match published {
-        None => ("run", "nothing is published".to_owned()),
-        Some(manifest) if manifest.fingerprint == inputs.fingerprint => {
-            ("skip", format!("up to date, {} rows", manifest.rows))
-        }
-        Some(manifest) => (
+    let gone = published.as_ref().and_then(step::ingest::vanished);
+    (plan.action, plan.reason) = action(published, gone, &inputs.fingerprint, analyses);
+    plan.input_files = inputs.files.into_iter().map(|file| file.path).collect();
+    plan
+}
+
+/// What the step ingest would do, and why; `analyses` where the results are not up to date.
+fn action(
+    published: Option<Manifest>,
+    gone: Option<String>,
+    fingerprint: &str,
+    analyses: bool,
+) -> (&'static str, String) {
+    match (published, gone) {
+        (None, _) => ("run", "nothing is published".to_owned()),
+        (Some(_), Some(gone)) => (
+            "keep",
+            format!("{gone} was read for the published day and is gone; --redo replaces it"),
+        ),
+        (Some(manifest), None) if manifest.fingerprint != fingerprint => (
             "replace",
             format!(
                 "raw files, settings or version changed; {} rows are published",
                 manifest.rows
             ),
         ),
-    };
-    plan.input_files = inputs.files.into_iter().map(|file| file.path).collect();
-    plan
+        (Some(manifest), None) if analyses => (
+            "run",
+            format!(
+                "the table is up to date ({} rows), its results are not",
+                manifest.rows
+            ),
+        ),
+        (Some(manifest), None) => ("skip", format!("up to date, {} rows", manifest.rows)),
+    }
+}
+
+/// Folders that would be replaced.
+fn writes(job: &Job, layout: &Layout, day: Day) -> Vec<String> {
+    let mut writes = Vec::new();
+    for step in &job.steps {
+        match step {
+            StepKind::Ingest => writes.push(layout.day(day)),
+            StepKind::Suspicious => writes.extend([
+                layout.scores(day),
+                layout.result("suspicious", day),
+                layout.result("groups", day),
+                layout.model(day),
+            ]),
+        }
+    }
+    writes
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect()
 }

@@ -34,7 +34,7 @@ Examples:
   klieg run jobs/flow.yaml --date 20160708 --redo --output json
 
 A day that is up to date (same raw files, settings and version) is skipped. What is published is replaced in one step, so
-readers see the old result or the new one, and a run that fails or is stopped changes nothing.")]
+readers see the old result or the new one; a step that fails or is stopped changes nothing.")]
 pub(super) struct Args {
     #[command(flatten)]
     job: JobArgs,

@@ -24,7 +24,11 @@ pub(super) fn check(values: &BTreeMap<String, (String, Origin)>) -> Result<Confi
             .iter()
             .map(|(key, (text, _))| (key.clone(), text.clone()))
             .collect(),
-        warehouse: values.parsed("warehouse", "a file:// URL or an absolute path", folder)?,
+        warehouse: values.parsed(
+            "warehouse",
+            "a file:// URL or an absolute path, without * ? [ ] { }",
+            folder,
+        )?,
         threads: NonZeroUsize::new(threads).unwrap_or_else(processors),
         memory_bytes: values.parsed("memory", "a size such as 2GiB, at least 64MiB", |text| {
             bytes(text).filter(|&size| size >= 64 << 20)
@@ -120,7 +124,9 @@ impl Values<'_> {
 
 fn folder(text: &str) -> Option<PathBuf> {
     let path = PathBuf::from(text.strip_prefix("file://").unwrap_or(text));
-    path.is_absolute().then_some(path)
+    // Such characters would be taken for patterns when table files are read.
+    let is_plain = !text.contains(['*', '?', '[', ']', '{', '}']);
+    (path.is_absolute() && is_plain).then_some(path)
 }
 
 /// Parses 4096, 64KiB, 256MiB, 2GiB.

@@ -23,6 +23,8 @@ const P_MIN: f64 = 1e-30;
 pub struct Ranking {
     /// The list.
     pub list: Vec<u32>,
+    /// The half that brought each group into the list, `A` or `B`.
+    pub halves: Vec<&'static str>,
     /// Half A.
     pub half_a: Vec<u32>,
     /// S' of the groups of half A.
@@ -126,8 +128,10 @@ pub fn rank(corpus: &DayCorpus, scores: &Scores, half_b_share: f64, limit: usize
     } else {
         (Vec::new(), Vec::new())
     };
+    let (list, halves) = alternate(&half_a, &half_b, half_b_share, limit);
     Ranking {
-        list: alternate(&half_a, &half_b, half_b_share, limit),
+        list,
+        halves,
         half_a,
         score_a,
         half_b,
@@ -191,12 +195,19 @@ fn half_b(
         .unzip()
 }
 
-/// Takes from B as often as its share says, from A else; a group already taken is passed over.
-fn alternate(half_a: &[u32], half_b: &[u32], half_b_share: f64, limit: usize) -> Vec<u32> {
+/// Takes from B as often as its share says, from A else; a group already taken is passed over. Returns the half of each too.
+fn alternate(
+    half_a: &[u32],
+    half_b: &[u32],
+    half_b_share: f64,
+    limit: usize,
+) -> (Vec<u32>, Vec<&'static str>) {
     let mut taken = HashSet::new();
-    let mut list = Vec::with_capacity(limit);
-    let (mut a, mut b, mut debt) = (half_a.iter(), half_b.iter(), 0.0);
-    loop {
+    let (mut list, mut halves) = (Vec::with_capacity(limit), Vec::with_capacity(limit));
+    let mut a = half_a.iter().map(|&group| (group, "A"));
+    let mut b = half_b.iter().map(|&group| (group, "B"));
+    let mut debt = 0.0;
+    while list.len() < limit {
         debt += half_b_share;
         let next = if debt >= 1.0 - 1e-9 {
             debt -= 1.0;
@@ -204,14 +215,13 @@ fn alternate(half_a: &[u32], half_b: &[u32], half_b_share: f64, limit: usize) ->
         } else {
             a.next().or_else(|| b.next())
         };
-        let Some(&group) = next else { return list };
+        let Some((group, half)) = next else { break };
         if taken.insert(group) {
             list.push(group);
-        }
-        if list.len() == limit {
-            return list;
+            halves.push(half);
         }
     }
+    (list, halves)
 }
 
 /// Returns how many groups, by rising q, hold at least `limit` flows of lowest p, none above `threshold`:

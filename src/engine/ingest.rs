@@ -132,6 +132,8 @@ pub struct SplitReport {
     pub parts: Vec<Part>,
     /// The first rejects of each reason.
     pub rejects: Vec<Reject>,
+    /// Bytes of files that are no nfcapd files or of an unknown kind.
+    pub unreadable_bytes: u64,
     /// Records whose optional fields are lost with their extension map.
     pub unmapped: u64,
     /// Elements and records of kinds that nothing is made of.
@@ -176,21 +178,41 @@ pub enum IngestError {
 struct Decoded {
     batches: Vec<(u8, RecordBatch)>,
     counts: Counts,
-    rejects: Vec<(u64, wire::Error, u64)>,
+    rejects: Vec<Found>,
     unmapped: u64,
     unknown: u64,
 }
 
+/// A reject of a block.
+struct Found {
+    offset: u64,
+    reason: &'static str,
+    message: String,
+    records: u64,
+}
+
+impl Found {
+    fn new(offset: u64, error: wire::Error, records: u64) -> Self {
+        Self {
+            offset,
+            reason: error.reason(),
+            message: error.to_string(),
+            records,
+        }
+    }
+}
+
 impl Decoded {
     fn reject(&mut self, offset: u64, error: wire::Error, records: u64) {
-        *self
-            .counts
-            .rejected
-            .entry(error.reason().to_owned())
-            .or_default() += records;
-        self.counts.read += records;
+        self.add_reject(Found::new(offset, error, records));
+    }
+
+    fn add_reject(&mut self, found: Found) {
+        let rejected = &mut self.counts.rejected;
+        *rejected.entry(found.reason.to_owned()).or_default() += found.records;
+        self.counts.read += found.records;
         if self.rejects.len() < REJECTS_LISTED {
-            self.rejects.push((offset, error, records));
+            self.rejects.push(found);
         }
     }
 }
@@ -226,16 +248,16 @@ struct Output {
 }
 
 impl Output {
-    fn reject(&mut self, file: &str, (offset, error, records): (u64, wire::Error, u64)) {
-        let count = self.listed.entry(error.reason()).or_default();
+    fn reject(&mut self, file: &str, found: Found) {
+        let count = self.listed.entry(found.reason).or_default();
         *count += 1;
         if *count <= REJECTS_LISTED {
             self.report.rejects.push(Reject {
                 file: file.to_owned(),
-                offset,
-                reason: error.reason().to_owned(),
-                message: error.to_string(),
-                records,
+                offset: found.offset,
+                reason: found.reason.to_owned(),
+                message: found.message,
+                records: found.records,
             });
         }
     }
@@ -270,15 +292,17 @@ fn run_file(
         Err(source::Error::Format(error)) => {
             counts.read = 1;
             counts.rejected.insert(error.reason().to_owned(), 1);
-            output.reject(&file.path, (0, error, 1));
+            output.reject(&file.path, Found::new(0, error, 1));
+            output.report.unreadable_bytes += file.bytes;
             return Ok(counts);
         }
     };
-    let mut failed = None;
+    let (mut failed, mut blocks) = (None, 0);
     let context = nfcapd.for_each_block(
         spec.threads,
         |block| decode(spec, block),
         |(bytes, decoded)| {
+            blocks += 1;
             progress(bytes, decoded.counts.read);
             counts.add(&decoded.counts);
             output.report.unmapped += decoded.unmapped;
@@ -294,6 +318,14 @@ fn run_file(
     output.report.unknown += context.map_err(read_error)?.unknown_records();
     if let Some(error) = failed {
         return Err(error);
+    }
+    if let Some((error, lost)) = nfcapd.lost(blocks, counts.read) {
+        counts.read += lost;
+        *counts
+            .rejected
+            .entry(error.reason().to_owned())
+            .or_default() += lost;
+        output.reject(&file.path, Found::new(file.bytes, error, lost));
     }
     let now = std::fs::metadata(&file.path).map_err(read_error)?.len();
     if now != file.bytes {
@@ -311,6 +343,11 @@ fn decode(spec: &IngestSpec, block: &Block) -> (u64, Decoded) {
     let mut decoded = Decoded::default();
     let bytes = match &block.bytes {
         Ok(bytes) => bytes,
+        // A kind of block that holds no flows, as far as we know.
+        Err(wire::Error::BlockType { .. }) => {
+            decoded.unknown = u64::from(block.header.records);
+            return (size, decoded);
+        }
         Err(error) => {
             decoded.reject(block.offset, *error, block.header.records_lost());
             return (size, decoded);
@@ -318,9 +355,18 @@ fn decode(spec: &IngestSpec, block: &Block) -> (u64, Decoded) {
     };
     let mut hours: BTreeMap<u8, FlowBuilder> = BTreeMap::new();
     let mut records = nfcapd::records(bytes, block.header.records, &block.context);
-    let mut ended_by = None;
     for flow in records.by_ref() {
         match flow {
+            Ok(flow) if spec.event_time == EventTime::Received && flow.record.received_ms == 0 => {
+                decoded.add_reject(Found {
+                    offset: block.offset,
+                    reason: "no_received_time",
+                    message:
+                        "the collector stored no time of receipt; use ingest.event_time: start"
+                            .to_owned(),
+                    records: 1,
+                });
+            }
             Ok(flow) => keep(
                 spec,
                 &flow.record,
@@ -328,22 +374,11 @@ fn decode(spec: &IngestSpec, block: &Block) -> (u64, Decoded) {
                 &mut hours,
                 &mut decoded.counts,
             ),
-            // A wrong size takes the rest of the block with it.
-            Err(error @ wire::Error::RecordSize { .. }) => ended_by = Some(error),
             Err(error) => decoded.reject(block.offset, error, 1),
         }
     }
-    let missing = records.missing();
-    if missing > 0 || ended_by.is_some() {
-        let count = wire::Error::RecordCount {
-            announced: block.header.records,
-            found: block.header.records.saturating_sub(missing),
-        };
-        decoded.reject(
-            block.offset,
-            ended_by.unwrap_or(count),
-            u64::from(missing.max(1)),
-        );
+    if let Some((error, lost)) = records.lost() {
+        decoded.reject(block.offset, error, u64::from(lost));
     }
     decoded.unmapped = records.unmapped();
     decoded.unknown = records.unknown_elements();

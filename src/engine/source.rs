@@ -94,6 +94,23 @@ impl<R: Read + Seek> NfcapdFile<R> {
         self.statistics
     }
 
+    /// Returns why and how many records are lost where the file announces more blocks than the `blocks` that were read with
+    /// `records`: what its writer counted beyond them, at least 1, at most one a byte of the file.
+    #[must_use]
+    pub fn lost(&self, blocks: u64, records: u64) -> Option<(wire::Error, u64)> {
+        let announced = self.header.blocks;
+        if blocks >= u64::from(announced) {
+            return None;
+        }
+        let counted = self.statistics.map_or(0, |statistics| statistics.flows);
+        let lost = counted.saturating_sub(records).clamp(1, self.end.max(1));
+        let error = wire::Error::BlocksMissing {
+            announced,
+            found: blocks,
+        };
+        Some((error, lost))
+    }
+
     fn read_appendix(&mut self, file_bytes: u64) -> Result<Option<Statistics>, Error> {
         let data_end = std::mem::replace(&mut self.end, file_bytes);
         let data_start = std::mem::replace(&mut self.position, data_end);

@@ -116,10 +116,22 @@ pub async fn run_day(
             StepKind::Ingest => step::ingest::run(&context).await,
             StepKind::Suspicious => step::suspicious::run(&context).await,
         };
-        steps.push(outcome.map_err(|error| DayError::Step {
-            step: kind.name(),
-            error,
-        })?);
+        match outcome {
+            Ok(outcome) => steps.push(outcome),
+            Err(error) => {
+                let failure =
+                    json!({ "step": kind.name(), "error": error.to_string(), "done": steps });
+                // The failure itself is what to tell, also where its report cannot be written.
+                drop(write_report(
+                    &work_area,
+                    &options.run_id,
+                    job,
+                    (day, &failure),
+                ));
+                let step = kind.name();
+                return Err(DayError::Step { step, error });
+            }
+        }
     }
     let outcome = DayOutcome {
         day: day.to_string(),
@@ -127,7 +139,7 @@ pub async fn run_day(
         seconds: started.elapsed().as_secs_f64(),
     };
     if outcome.steps.iter().any(|step| step.published) {
-        write_report(&work_area, &options.run_id, job, &outcome)?;
+        write_report(&work_area, &options.run_id, job, (day, &json!(outcome)))?;
     }
     Ok(outcome)
 }
@@ -137,10 +149,10 @@ fn write_report(
     work_area: &Path,
     run_id: &str,
     job: &Job,
-    outcome: &DayOutcome,
+    (day, outcome): (Day, &serde_json::Value),
 ) -> Result<(), DayError> {
     let folder = work_area.join("history").join(run_id);
-    let path = folder.join(format!("{}-{}.json", job.pipeline.name(), outcome.day));
+    let path = folder.join(format!("{}-{day}.json", job.pipeline.name()));
     let fail = |error| DayError::Report {
         path: path.display().to_string(),
         error,

@@ -78,6 +78,9 @@ pub enum JobError {
         /// Those that exist.
         known: String,
     },
+    /// An empty list of steps.
+    #[error("`steps` is empty; name at least one of: ingest, suspicious")]
+    NoSteps,
     /// Steps in an order in which they cannot run, or twice.
     #[error("{origin}: step `{name}` cannot stand here; the order is: {order}")]
     Order {
@@ -140,6 +143,9 @@ fn find<T: Copy, const N: usize>(
 }
 
 fn check_steps(wanted: &[(String, Origin)]) -> Result<Vec<StepKind>, JobError> {
+    if wanted.is_empty() {
+        return Err(JobError::NoSteps);
+    }
     let mut steps: Vec<StepKind> = Vec::with_capacity(wanted.len());
     for entry in wanted {
         let step = find("step", entry, StepKind::ALL, StepKind::name)?;

@@ -12,6 +12,7 @@ use parquet::file::reader::SerializedFileReader;
 use serde_json::json;
 
 use crate::config::Config;
+use crate::config::EventTime;
 use crate::engine::ingest::Counts;
 use crate::engine::ingest::IngestSpec;
 use crate::engine::ingest::Part;
@@ -37,6 +38,8 @@ use crate::table::hive::Layout;
 pub const NAME: &str = "ingest";
 /// Files named so far from the day are not opened to ask for their time range.
 const NAMED_FAR_MS: u64 = 25 * HOUR_MS;
+/// Rejects that are told one by one.
+const REJECTS_SHOWN: usize = 5;
 /// Rejects that are kept for each reason.
 const REJECTS_KEPT: usize = 1000;
 
@@ -72,11 +75,11 @@ pub fn inputs(config: &Config, layout: &Layout, day: Day) -> Result<Inputs, Step
         error,
     };
     let listing = landing::list(&landing).map_err(io)?;
-    let slack_ms = config.ingest.slack_ms;
+    let (slack_ms, event_time) = (config.ingest.slack_ms, config.ingest.event_time);
     let (wanted, others): (Vec<_>, Vec<_>) = listing
         .files
         .into_iter()
-        .partition(|file| can_hold(file, day, slack_ms));
+        .partition(|file| can_hold(file, day, slack_ms, event_time));
     let unfinished: Vec<_> = listing
         .unfinished
         .iter()
@@ -118,7 +121,7 @@ pub fn inputs(config: &Config, layout: &Layout, day: Day) -> Result<Inputs, Step
 
 /// The time in the name with slack decides, where that is near the day also the range that the collector noted; a file that
 /// says nothing is read for every day.
-fn can_hold(file: &Landed, day: Day, slack_ms: u64) -> bool {
+fn can_hold(file: &Landed, day: Day, slack_ms: u64, event_time: EventTime) -> bool {
     let (start, end) = (day.start_ms(), day.start_ms() + DAY_MS);
     let meets = |first: u64, last: u64| first < end && last >= start;
     if let Some(named) = file.named_ms {
@@ -134,6 +137,10 @@ fn can_hold(file: &Landed, day: Day, slack_ms: u64) -> bool {
         ) {
             return false;
         }
+    }
+    // The range is that of flows, not of their receipt.
+    if event_time == EventTime::Received {
+        return file.named_ms.is_none();
     }
     let opened = File::open(&file.path).ok();
     let statistics = opened.and_then(|open| NfcapdFile::open(open, file.bytes).ok()?.statistics());
@@ -204,6 +211,15 @@ pub fn settle(files: &[RawFile], settle_ms: u64, now: SystemTime) -> Result<(), 
     Ok(())
 }
 
+/// Returns a raw file that a published day was made of and that is not there any more.
+#[must_use]
+pub fn vanished(manifest: &Manifest) -> Option<String> {
+    let inputs = manifest.report["inputs"].as_array()?;
+    let mut paths = inputs.iter().filter_map(|input| input["path"].as_str());
+    let gone = |path: &&str| Path::new(path).try_exists().is_ok_and(|exists| !exists);
+    paths.find(gone).map(str::to_owned)
+}
+
 /// Everything the splits reported.
 #[derive(Default)]
 struct Totals {
@@ -211,6 +227,7 @@ struct Totals {
     files: Vec<(String, Counts)>,
     parts: Vec<Part>,
     rejects: Vec<Reject>,
+    unreadable_bytes: u64,
     unmapped: u64,
     unknown: u64,
 }
@@ -223,6 +240,7 @@ impl Totals {
         self.files.extend(report.files);
         self.parts.extend(report.parts);
         self.rejects.extend(report.rejects);
+        self.unreadable_bytes += report.unreadable_bytes;
         self.unmapped += report.unmapped;
         self.unknown += report.unknown;
     }
@@ -256,28 +274,34 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
             .events
             .line(&format!("ingest: {path} is still being written, not read"));
     }
-    if let Some(manifest) = Manifest::read(&target)
-        && manifest.fingerprint == inputs.fingerprint
-        && !context.redo
-    {
-        context.events.line(&format!(
-            "ingest: {day} is up to date ({} rows), skipped",
-            manifest.rows
-        ));
-        return Ok(outcome(false, manifest, &target));
+    if let Some(kept) = keep_published(context, &inputs, &target) {
+        return Ok(kept);
     }
     let totals = decode(context, &inputs).await?;
-    check_rejects(config, &totals)?;
+    check_rejects(config, &totals, inputs.bytes())?;
     let folder = context.staging.folder(NAME)?;
     verify(&folder, &totals)?;
     let manifest = manifest(&inputs, &totals);
-    context.staging.publish(NAME, &target, &manifest)?;
+    let folders = [(NAME, target.as_path(), manifest.clone())];
+    context.staging.publish(&folders)?;
     let Counts {
         read,
         kept,
         outside,
         rejected,
     } = &totals.counts;
+    for reject in totals.rejects.iter().take(REJECTS_SHOWN) {
+        let Reject {
+            file,
+            offset,
+            message,
+            records,
+            ..
+        } = reject;
+        context.events.line(&format!(
+            "ingest: rejected: {file}, byte {offset}: {message} ({records} records)"
+        ));
+    }
     context.events.line(&format!(
         "ingest: {read} records read = {kept} kept + {outside} of other days + {} rejected {rejected:?}; {} files published in {}",
         totals.counts.rejected_total(),
@@ -285,6 +309,31 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
         target.display(),
     ));
     Ok(outcome(true, manifest, &target))
+}
+
+/// Returns the published day where it is up to date, or where raw files that it was made of are gone.
+fn keep_published(context: &Context<'_>, inputs: &Inputs, target: &Path) -> Option<Outcome> {
+    let day = context.day;
+    let published = Manifest::read(target).filter(|_| !context.redo);
+    if let Some(manifest) = &published
+        && let Some(gone) = vanished(manifest)
+    {
+        context.events.line(&format!(
+            "ingest: {day} is kept as published ({} rows): {gone} was read for it and is gone; --redo makes the day from what is left",
+            manifest.rows
+        ));
+        return Some(outcome(false, manifest.clone(), target));
+    }
+    if let Some(manifest) = published
+        && manifest.fingerprint == inputs.fingerprint
+    {
+        context.events.line(&format!(
+            "ingest: {day} is up to date ({} rows), skipped",
+            manifest.rows
+        ));
+        return Some(outcome(false, manifest, target));
+    }
+    None
 }
 
 /// Decodes the inputs into the staging folder.
@@ -328,10 +377,13 @@ fn outcome(published: bool, manifest: Manifest, target: &Path) -> Outcome {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a share")]
-fn check_rejects(config: &Config, totals: &Totals) -> Result<(), StepError> {
+fn check_rejects(config: &Config, totals: &Totals, bytes: u64) -> Result<(), StepError> {
     let rejected = totals.counts.rejected_total();
     let read = totals.counts.read;
-    if rejected as f64 <= config.ingest.rejects_max * read as f64 {
+    // Nobody knows how many records an unreadable file has: it weighs by its bytes.
+    let most = config.ingest.rejects_max;
+    let within = |part: u64, whole: u64| part as f64 <= most * whole as f64;
+    if within(rejected, read) && within(totals.unreadable_bytes, bytes) {
         return Ok(());
     }
     let first = totals.rejects.first().map(|reject| {

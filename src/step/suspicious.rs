@@ -8,6 +8,7 @@ use arrow::array::RecordBatch;
 use chrono::DateTime;
 use serde_json::json;
 
+use crate::config::Config;
 use crate::detect::corpus::DayCorpus;
 use crate::detect::corpus::Group;
 use crate::detect::models::ModelReport;
@@ -38,6 +39,8 @@ use crate::step::training::train;
 use crate::store::Manifest;
 use crate::store::fingerprint;
 use crate::table::flow::WORD_COLUMNS;
+use crate::table::hive::Day;
+use crate::table::hive::Layout;
 use crate::table::suspicious::GroupRow;
 use crate::table::suspicious::groups_batch;
 use crate::table::suspicious::scores_batch;
@@ -60,18 +63,18 @@ struct DayTable {
     rows: u64,
 }
 
-fn day_table(context: &Context<'_>) -> Result<DayTable, StepError> {
-    let folder = context.layout.day(context.day);
+fn day_table(config: &Config, layout: &Layout, day: Day) -> Result<DayTable, StepError> {
+    let folder = layout.day(day);
     let Some(manifest) = Manifest::read(&folder) else {
         return Err(StepError::NoInput(format!(
             "{}: the table `flow` has no complete partition of {}; run the step ingest first",
             folder.display(),
-            context.day
+            day
         )));
     };
     let path = |(name, _): &(String, u64)| folder.join(name).display().to_string();
     let files = manifest.files.iter().map(path).collect();
-    let settings = context.config.texts.iter();
+    let settings = config.texts.iter();
     let settings = settings.filter(|(key, _)| key.starts_with("suspicious.") || *key == "seed");
     let settings = settings.map(|(key, value)| format!("{key}={value}"));
     let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -83,31 +86,39 @@ fn day_table(context: &Context<'_>) -> Result<DayTable, StepError> {
     })
 }
 
+/// Returns whether the results of a day are those of its table and these settings.
+///
+/// # Errors
+/// There is no table.
+pub fn is_current(config: &Config, layout: &Layout, day: Day) -> Result<bool, StepError> {
+    let table = day_table(config, layout, day)?;
+    let current = |(_, folder): (&str, PathBuf)| {
+        Manifest::read(&folder).is_some_and(|manifest| manifest.fingerprint == table.fingerprint)
+    };
+    Ok(targets(layout, day).into_iter().all(current))
+}
+
 /// Finds and publishes the suspicious connections of a day.
 ///
 /// # Errors
 /// No table, memory, or the file system.
 pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
-    let table = day_table(context)?;
-    let targets = targets(context);
-    let published: Vec<_> = targets
-        .iter()
-        .map(|(_, folder)| Manifest::read(folder))
-        .collect();
-    let is_current = |manifest: &Option<Manifest>| {
-        manifest
-            .as_ref()
-            .is_some_and(|manifest| manifest.fingerprint == table.fingerprint)
-    };
-    if let Some(Some(manifest)) = published.first()
-        && published.iter().all(is_current)
-        && !context.redo
+    let Context {
+        config,
+        layout,
+        day,
+        ..
+    } = *context;
+    let table = day_table(config, layout, day)?;
+    let targets = targets(layout, day);
+    if !context.redo
+        && is_current(config, layout, day)?
+        && let Some(manifest) = Manifest::read(&targets[0].1)
     {
-        context.events.line(&format!(
-            "suspicious: {} is up to date, skipped",
-            context.day
-        ));
-        return Ok(outcome(false, manifest.clone(), targets));
+        context
+            .events
+            .line(&format!("suspicious: {day} is up to date, skipped"));
+        return Ok(outcome(false, manifest, targets));
     }
     let documents = count(context, &table).await?;
     let analysis = Analysis::run(context, &documents)?;
@@ -115,13 +126,16 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
     let rows = analysis.rows(&found);
     let report = analysis.report(&documents, &found);
     let manifest = write(context, &table, &rows, &found, report)?;
+    let mut folders = Vec::with_capacity(targets.len());
     for (name, target) in &targets {
+        let files = staged_files(&context.staging.folder(name)?)?;
         let own = Manifest {
-            files: staged_files(&context.staging.folder(name)?)?,
+            files,
             ..manifest.clone()
         };
-        context.staging.publish(name, target, &own)?;
+        folders.push((*name, target.as_path(), own));
     }
+    context.staging.publish(&folders)?;
     context.events.line(&format!(
         "suspicious: {} flows scored lowest, {} groups of {} ranked; published in {}",
         found.flows.len(),
@@ -129,11 +143,13 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
         analysis.corpus.groups.len(),
         targets[0].1.display(),
     ));
-    Ok(outcome(true, manifest, targets))
+    let mut outcome = outcome(true, manifest, targets);
+    // Times differ from run to run and stay out of what is published.
+    outcome.report["models"] = json!(analysis.models);
+    Ok(outcome)
 }
 
-fn targets(context: &Context<'_>) -> Vec<(&'static str, PathBuf)> {
-    let (layout, day) = (context.layout, context.day);
+fn targets(layout: &Layout, day: Day) -> Vec<(&'static str, PathBuf)> {
     vec![
         (SCORES, layout.scores(day)),
         (FLOW_SCORES, layout.result("suspicious", day)),
@@ -188,6 +204,7 @@ struct Analysis {
     models: Vec<ModelReport>,
     compat_spot: bool,
     has_model: bool,
+    groups: usize,
     limit: Option<usize>,
     threshold: f64,
 }
@@ -222,6 +239,7 @@ impl Analysis {
             models,
             compat_spot: settings.compat_spot,
             has_model: settings.has_model,
+            groups: settings.groups,
             limit: settings.max_results,
             threshold: settings.threshold,
             corpus,
@@ -257,7 +275,7 @@ impl Analysis {
     /// Rows of `flow_groups`: those of the list by rank, then the others in the order of A, B, p.
     fn rows(&self, found: &Found) -> Vec<GroupRow> {
         let places = |order: &[u32]| -> BTreeMap<u32, i32> {
-            let limited = order.iter().take(self.chosen.len());
+            let limited = order.iter().take(self.groups);
             limited.copied().zip(1..).collect()
         };
         let orders = [
@@ -301,12 +319,11 @@ impl Analysis {
                 .map(|time| time.format("%Y-%m-%d %H:%M:%S").to_string())
         };
         let pmi = ranking::pmi(q, self.corpus.flows_of_word[group.word as usize], tokens);
-        let half = list.map(|_| {
-            if a.is_some_and(|a| b.is_none_or(|b| a <= b)) {
-                "A"
-            } else {
-                "B"
-            }
+        let half = list.and_then(|place| {
+            self.ranking
+                .halves
+                .get(usize::try_from(place).ok()?.checked_sub(1)?)
+                .copied()
         });
         GroupRow {
             rank: list,

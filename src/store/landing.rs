@@ -1,6 +1,8 @@
 //! Raw files below the landing folder, and which of them can hold a day.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
@@ -36,10 +38,16 @@ pub struct Listing {
 pub fn list(folder: &Path) -> Result<Listing, (PathBuf, io::Error)> {
     let mut listing = Listing::default();
     let mut folders = vec![folder.to_path_buf()];
+    let mut seen = BTreeSet::new();
     while let Some(folder) = folders.pop() {
         let fail = |error| (folder.clone(), error);
+        let mut paths = Vec::new();
         for entry in std::fs::read_dir(&folder).map_err(fail)? {
-            let path = entry.map_err(fail)?.path();
+            paths.push(entry.map_err(fail)?.path());
+        }
+        // Of two links to one file, the first by name is read.
+        paths.sort();
+        for path in paths {
             let name = path
                 .file_name()
                 .unwrap_or_default()
@@ -48,11 +56,22 @@ pub fn list(folder: &Path) -> Result<Listing, (PathBuf, io::Error)> {
             if name.starts_with(['.', '_']) {
                 continue;
             }
-            let metadata = std::fs::metadata(&path).map_err(|error| (path.clone(), error))?;
+            if is_unfinished(&name) {
+                listing.unfinished.push(path);
+                continue;
+            }
+            let metadata = match std::fs::metadata(&path) {
+                Ok(metadata) => metadata,
+                // Renamed or removed since the folder was read, or a link to nowhere.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err((path, error)),
+            };
+            // A link may lead to a folder or file that is listed already.
+            if !seen.insert((metadata.dev(), metadata.ino())) {
+                continue;
+            }
             if metadata.is_dir() {
                 folders.push(path);
-            } else if is_unfinished(&name) {
-                listing.unfinished.push(path);
             } else if metadata.is_file() {
                 let modified = metadata.modified().map_err(|error| (path.clone(), error))?;
                 let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -62,35 +62,55 @@ impl Staging {
         Ok(folder)
     }
 
-    /// Writes the manifest and `_SUCCESS`, then puts the staged folder in the place of `target` in one step.
+    /// Writes manifests and `_SUCCESS`, then puts each staged folder in the place of its target. All of them or none: what fails
+    /// in between is taken back, and no signal comes between.
     ///
     /// # Errors
     /// The file system; what was published before is then still there.
-    pub fn publish(
-        &self,
-        name: &str,
-        target: &Path,
-        manifest: &Manifest,
-    ) -> Result<(), StoreError> {
+    pub fn publish(&self, folders: &[(&str, &Path, Manifest)]) -> Result<(), StoreError> {
+        for (name, target, manifest) in folders {
+            self.complete(name, manifest)?;
+            let parent = target.parent().unwrap_or(target);
+            std::fs::create_dir_all(parent).map_err(at(parent))?;
+        }
+        let _guard = PUBLISHING
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        for (index, (name, target, _)) in folders.iter().enumerate() {
+            if let Err(error) = exchange(&self.folder.join(name), target) {
+                for (name, target, _) in folders.iter().take(index).rev() {
+                    // The first error is the one to tell.
+                    drop(exchange(&self.folder.join(name), target));
+                }
+                return Err(error);
+            }
+        }
+        for (_, target, _) in folders {
+            let parent = target.parent().unwrap_or(target);
+            sync_folder(parent).map_err(at(parent))?;
+        }
+        Ok(())
+    }
+
+    fn complete(&self, name: &str, manifest: &Manifest) -> Result<(), StoreError> {
         let staged = self.folder.join(name);
         let text =
             serde_json::to_string_pretty(manifest).map_err(|error| at(&staged)(error.into()))?;
         let file = staged.join(Manifest::NAME);
         write_synced(&file, text.as_bytes()).map_err(at(&file))?;
         let success = staged.join("_SUCCESS");
-        write_synced(&success, b"").map_err(at(&success))?;
-        let parent = target.parent().unwrap_or(target);
-        std::fs::create_dir_all(parent).map_err(at(parent))?;
-        let _guard = PUBLISHING
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if target.try_exists().map_err(at(target))? {
-            renameat_with(CWD, &staged, CWD, target, RenameFlags::EXCHANGE)
-                .map_err(|error| at(target)(error.into()))?;
-        } else {
-            std::fs::rename(&staged, target).map_err(at(target))?;
-        }
-        sync_folder(parent).map_err(at(parent))
+        write_synced(&success, b"").map_err(at(&success))
+    }
+}
+
+/// Lets two folders change places; where one is missing, the other goes there.
+fn exchange(staged: &Path, target: &Path) -> Result<(), StoreError> {
+    let is_there = |path: &Path| path.try_exists().map_err(at(path));
+    match (is_there(staged)?, is_there(target)?) {
+        (true, true) => renameat_with(CWD, staged, CWD, target, RenameFlags::EXCHANGE)
+            .map_err(|error| at(target)(error.into())),
+        (true, false) => std::fs::rename(staged, target).map_err(at(target)),
+        (false, _) => std::fs::rename(target, staged).map_err(at(staged)),
     }
 }
 

@@ -332,6 +332,15 @@ impl Row<'_> {
 
 /// Writes an address as `inet_ntop` does.
 fn push_ip(out: &mut impl std::fmt::Write, ip: IpAddr) {
+    if let IpAddr::V6(v6) = ip
+        && matches!(v6.segments(), [0, 0, 0, 0, 0, 0, high, _] if high != 0)
+    {
+        // An IPv4-compatible address: only its last part is written with dots.
+        if let Some(v4) = v6.to_ipv4() {
+            _ = out.write_str("::");
+            return push_ip(out, IpAddr::V4(v4));
+        }
+    }
     let IpAddr::V4(v4) = ip else {
         // Writing to memory cannot fail.
         _ = write!(out, "{ip}");

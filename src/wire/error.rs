@@ -90,6 +90,14 @@ pub enum Error {
         /// The missing part.
         what: &'static str,
     },
+    /// A file announces more blocks than it holds.
+    #[error("file announces {announced} blocks and holds {found}")]
+    BlocksMissing {
+        /// Announced in the file header.
+        announced: u32,
+        /// Found.
+        found: u64,
+    },
     /// A block announces more records than it holds.
     #[error("block announces {announced} records and holds {found}")]
     RecordCount {
@@ -117,6 +125,7 @@ impl Error {
             Self::BlockType { .. } => "block_type",
             Self::RecordSize { .. } => "record_size",
             Self::Incomplete { .. } => "incomplete",
+            Self::BlocksMissing { .. } => "blocks_missing",
             Self::RecordCount { .. } => "record_count",
         }
     }

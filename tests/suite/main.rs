@@ -6,6 +6,7 @@
 )]
 
 mod config;
+mod detect;
 mod eval;
 mod inspect;
 mod lda;

@@ -225,6 +225,17 @@ fn the_lowest_flows_are_the_head_of_all() {
         std::fs::read_to_string(&results).unwrap()
     };
     let all = read("-1");
+    let scores: Vec<f64> = all
+        .lines()
+        .map(|line| line.rsplit('\t').next().unwrap().parse().unwrap())
+        .collect();
+    let middle = scores[scores.len() / 2];
+    let threshold = format!("suspicious.threshold={middle}");
+    let more = ["-D", "suspicious.max_results=-1", "-D", &threshold];
+    warehouse.run_ok(&[&["--date", "2016-07-08"], &more[..]].concat());
+    let kept = std::fs::read_to_string(&results).unwrap().lines().count();
+    let wanted = scores.iter().filter(|score| **score <= middle).count();
+    assert_eq!(kept, wanted);
     for limit in [1, 10, 700] {
         let head: Vec<_> = all.lines().take(limit).collect();
         assert_eq!(read(&limit.to_string()).lines().collect::<Vec<_>>(), head);
@@ -394,7 +405,96 @@ fn bad_input_says_what_and_leaves_what_was_published() {
     let output = klieg(&["top", "flow", "--date", "2016-07-08", "-D", root]);
     assert_eq!(output.status.code(), Some(3));
     let output = klieg(&["run", "no/such/job.yaml", "--date", "2016-07-08"]);
-    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_day_whose_raw_files_are_gone_is_kept() {
+    let warehouse = Warehouse::with_days(&["2016-07-08"], 8_000);
+    warehouse.run_ok(&["--date", "2016-07-08"]);
+    let before = warehouse.published();
+    let gone = warehouse.path("flow/landing/2016-07-08/nfcapd.201607081200");
+    std::fs::rename(&gone, warehouse.path("away")).unwrap();
+    let output = warehouse.run(&["--date", "2016-07-08"]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.success() && stderr.contains("is kept as published"),
+        "{stderr}"
+    );
+    assert!(before == warehouse.published());
+    warehouse.run_ok(&["--date", "2016-07-08", "--redo"]);
+    assert!(before != warehouse.published());
+}
+
+/// A cut file, a link to a file that is there, a link to nowhere: nothing is read twice, nothing is lost unseen.
+#[test]
+fn cut_files_and_links_are_told() {
+    let warehouse = Warehouse::with_days(&["2016-07-08"], 8_000);
+    let landing = warehouse.path("flow/landing");
+    std::os::unix::fs::symlink("2016-07-08/nfcapd.201607081200", landing.join("latest")).unwrap();
+    std::os::unix::fs::symlink("nowhere", landing.join("broken")).unwrap();
+    std::os::unix::fs::symlink(".", landing.join("loop")).unwrap();
+    let result = warehouse.run_ok(&["--date", "2016-07-08", "--steps", "ingest"]);
+    let read = counts(&result)["read"].as_u64().unwrap();
+    let Some(capture) = shared_data("nfcapd/ctu13-1m.v2.lz4.nfcapd") else {
+        return;
+    };
+    let bytes = std::fs::read(capture).unwrap();
+    let cut = landing.join("cut.nfcapd");
+    // The header still announces all blocks.
+    std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+    let stderr = warehouse.run_fails(&["--date", "2016-07-08", "--steps", "ingest"], 7);
+    assert!(stderr.contains("cut.nfcapd"), "{stderr}");
+    let result = warehouse.run_ok(&[
+        "--date",
+        "2016-07-08",
+        "--steps",
+        "ingest",
+        "-D",
+        "ingest.rejects_max=1",
+    ]);
+    let counts = counts(&result);
+    let rejected: u64 = counts["rejected"]
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|n| n.as_u64().unwrap())
+        .sum();
+    let number = |name: &str| counts[name].as_u64().unwrap();
+    assert_eq!(
+        number("read"),
+        number("kept") + number("outside") + rejected
+    );
+    assert!(number("read") > read + 400_000 && rejected > 1, "{counts}");
+}
+
+#[test]
+fn plan_says_what_run_does() {
+    let warehouse = Warehouse::with_days(&["2016-07-08"], 8_000);
+    let job = concat!(env!("CARGO_MANIFEST_DIR"), "/jobs/flow.yaml");
+    let root = format!("warehouse={}", warehouse.folder.path().display());
+    let plan = |more: &[&str]| {
+        let models = [
+            "-D",
+            "suspicious.models=2",
+            "-D",
+            "suspicious.token_models=1",
+            "-D",
+            "ingest.settle=0s",
+        ];
+        let base = ["plan", job, "--date", "2016-07-08", "-D", &root];
+        klieg_stdout(&[&base[..], &models[..], more].concat())
+    };
+    assert!(plan(&[]).starts_with("2016-07-08  run: nothing is published"));
+    warehouse.run_ok(&["--date", "2016-07-08", "--steps", "ingest"]);
+    assert!(plan(&[]).starts_with("2016-07-08  run: the table is up to date"));
+    warehouse.run_ok(&["--date", "2016-07-08"]);
+    assert!(plan(&[]).starts_with("2016-07-08  skip: up to date"));
+    assert!(
+        plan(&["-D", "suspicious.topics=9"])
+            .starts_with("2016-07-08  run: the table is up to date")
+    );
+    assert!(plan(&["-D", "ingest.slack=2h"]).starts_with("2016-07-08  replace: "));
 }
 
 #[test]
@@ -478,6 +578,23 @@ fn signals_stop_at_once_and_kills_are_repaired() {
             files.keys().filter(|name| name.contains("/h=")).count()
         };
         assert_eq!(hours(&before), hours(&after), "{signal}");
+        let results = [
+            "scored_results/20160708/scores",
+            "hive/oa/suspicious/y=2016/m=7/d=8",
+            "hive/oa/groups/y=2016/m=7/d=8",
+            "model/20160708",
+        ];
+        let fingerprints = results.map(|folder| {
+            let text =
+                std::fs::read_to_string(warehouse.path("flow").join(folder).join("_manifest.json"))
+                    .unwrap();
+            let manifest: Value = serde_json::from_str(&text).unwrap();
+            manifest["fingerprint"].to_string()
+        });
+        assert!(
+            fingerprints.iter().all(|own| *own == fingerprints[0]),
+            "{signal}: {fingerprints:?}"
+        );
     }
     warehouse.run_ok(&["--date", "2016-07-08", "--redo"]);
     let runs = std::fs::read_dir(warehouse.path(".klieg/runs"))
@@ -506,20 +623,32 @@ fn a_full_disk_changes_nothing() {
     )
     .unwrap();
     let job = concat!(env!("CARGO_MANIFEST_DIR"), "/jobs/flow.yaml");
-    let filler = vec![0; 7 << 20];
-    std::fs::write(disk.path().join("filler"), &filler).unwrap();
-    let output = klieg(&[
-        "run",
-        job,
+    let day = [
         "--date",
         "2016-07-08",
         "-D",
-        &root,
-        "-D",
         "ingest.settle=0s",
-    ]);
+        "--steps",
+        "ingest",
+        "-D",
+        &root,
+    ];
+    let args = [&["run", job], &day[..]].concat();
+    klieg_stdout(&args);
+    let table = disk.path().join("flow/hive");
+    let mut before = BTreeMap::new();
+    collect(&table, disk.path(), &mut before);
+    // Room is left for less than the table.
+    let filler = File::create(disk.path().join("filler")).unwrap();
+    let written = std::io::copy(&mut std::io::repeat(0), &mut &filler);
+    assert!(written.is_err(), "the disk is full");
+    filler
+        .set_len(filler.metadata().unwrap().len().saturating_sub(300 << 10))
+        .unwrap();
+    let output = klieg(&[&args[..], &["--redo"]].concat());
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    let published = disk.path().join("flow/hive").try_exists().unwrap();
+    let mut after = BTreeMap::new();
+    collect(&table, disk.path(), &mut after);
     let unmounted = Command::new("umount")
         .arg("-l")
         .arg(disk.path())
@@ -531,5 +660,5 @@ fn a_full_disk_changes_nothing() {
         stderr.contains("No space left on device") && stderr.contains(".parquet"),
         "{stderr}"
     );
-    assert!(!published);
+    assert!(!before.is_empty() && before == after);
 }

@@ -69,6 +69,9 @@ impl BlockHeader {
     }
 }
 
+/// The largest window that a ZSTD frame may ask for: a block.
+const WINDOW_LOG_MAX: u32 = 24;
+
 /// Decompresses the bytes of a block into `out`, which is cleared first and never grows past [`BLOCK_BYTES_MAX`].
 ///
 /// # Errors
@@ -103,7 +106,8 @@ pub fn decompress(
             lzokay::decompress::decompress(bytes, buffer).ok()
         }),
         Compression::Zstd => {
-            let decoder = zstd::stream::read::Decoder::with_buffer(bytes).map_err(|_| error)?;
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes).map_err(|_| error)?;
+            decoder.window_log_max(WINDOW_LOG_MAX).map_err(|_| error)?;
             read_all(decoder.single_frame(), out, error)
         }
         Compression::Bz2 => read_all(bzip2::bufread::BzDecoder::new(bytes), out, error),

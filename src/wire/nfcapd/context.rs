@@ -18,6 +18,9 @@ const FLOW_TYPES: [u16; 3] = [1, 10, 11];
 const FAMILY_IPV4: u16 = 2;
 const FAMILY_IPV6: u16 = 10;
 
+/// The most extensions of a map.
+const MAP_IDS_MAX: usize = 64;
+
 /// An exporter that the collector saw.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Exporter {
@@ -93,7 +96,14 @@ impl Context {
             if extension == 0 {
                 break;
             }
-            ids.push(extension);
+            // Required extensions are found by the record's flags.
+            if extension > 3 {
+                ids.push(extension);
+            }
+            // nfdump 1.6 knows half as many; a longer map is made to cost time in every record.
+            if ids.len() > MAP_IDS_MAX {
+                return Ok(false);
+            }
         }
         Arc::make_mut(&mut self.maps).insert(id, ids.into());
         Ok(true)

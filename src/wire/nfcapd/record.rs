@@ -31,7 +31,7 @@ pub struct Flow {
 }
 
 /// Iterator over the flow records of an uncompressed block. A record that cannot be decoded is an error and the next one
-/// follows; a wrong record size ends the block.
+/// follows; a wrong record size ends the block, and [`Records::lost`] says so.
 pub struct Records<'a> {
     headers: RecordHeaders<'a>,
     context: &'a Context,
@@ -41,6 +41,7 @@ pub struct Records<'a> {
     announced: u32,
     seen: u32,
     ended: bool,
+    ended_by: Option<Error>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -61,6 +62,7 @@ pub fn records<'a>(block: &'a [u8], announced: u32, context: &'a Context) -> Rec
         announced: announced.min(u32::try_from(block.len() / RECORD_BYTES_MIN).unwrap_or(u32::MAX)),
         seen: 0,
         ended: false,
+        ended_by: None,
     }
 }
 
@@ -84,11 +86,19 @@ impl Records<'_> {
         self.unmapped
     }
 
-    /// Returns how many of the announced records the block did not give, after the iterator has ended; never more than could
-    /// stand in its bytes.
+    /// Returns, after the iterator has ended, why the block did not give all announced records and how many are lost; never more
+    /// than could stand in its bytes.
     #[must_use]
-    pub fn missing(&self) -> u32 {
-        self.announced.saturating_sub(self.seen)
+    pub fn lost(&self) -> Option<(Error, u32)> {
+        let missing = self.announced.saturating_sub(self.seen);
+        if let Some(error) = self.ended_by {
+            return Some((error, missing.max(1)));
+        }
+        let error = Error::RecordCount {
+            announced: self.announced,
+            found: self.seen,
+        };
+        (missing > 0).then_some((error, missing))
     }
 
     fn decode(&mut self, record: RawRecord<'_>) -> Option<Result<Flow, Error>> {
@@ -165,7 +175,7 @@ impl Records<'_> {
             self.unmapped = self.unmapped.saturating_add(1);
             return Ok(flow);
         };
-        for &id in map.iter().filter(|&&id| id > 3) {
+        for &id in map.iter() {
             let Flow { record, detail } = &mut flow;
             if !extension::read_extension(id, &mut body, record, detail)? {
                 self.unknown_elements = self.unknown_elements.saturating_add(1);
@@ -223,7 +233,7 @@ impl Iterator for Records<'_> {
                 None => self.ended = true,
                 Some(Err(error)) => {
                     self.ended = true;
-                    return Some(Err(error));
+                    self.ended_by = Some(error);
                 }
                 Some(Ok(raw)) => {
                     self.seen = self.seen.saturating_add(1);
