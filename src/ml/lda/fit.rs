@@ -144,14 +144,17 @@ impl<const KP: usize> Counts<KP> {
     #[inline(always)]
     fn add_inlined(&mut self, part: &Part<KP>, dictionary: &[u32], weight: f64) {
         let weight = weight / self.scale;
+        // Sums stay in registers while rows are written.
+        let mut sums = self.sums;
         for (row, &word) in part.rows.iter().zip(dictionary) {
-            let cells = self.rows[word as usize].iter_mut().zip(&mut self.sums);
-            for ((cell, sum), value) in cells.zip(row) {
+            let cells = &mut self.rows[word as usize];
+            for ((cell, sum), value) in cells.iter_mut().zip(&mut sums).zip(row) {
                 let value = exact(f64::from(*value) * weight);
                 *cell += value;
                 *sum += value;
             }
         }
+        self.sums = sums;
     }
 
     /// Sets every count to 0.
@@ -171,15 +174,16 @@ impl<const KP: usize> Counts<KP> {
     pub(super) fn phi(&self, dictionary: &[u32], topics: usize, b: f32) -> Vec<Row<KP>> {
         let b = f64::from(b);
         let words = self.rows.len() as f64;
+        let scale = self.scale;
         let mut norms = [0.0; KP];
         for (norm, sum) in norms.iter_mut().zip(&self.sums).take(topics) {
-            *norm = 1.0 / (sum * self.scale + words * b);
+            *norm = 1.0 / (sum * scale + words * b);
         }
         let mut rows = vec![[0.0; KP]; dictionary.len()];
         for (row, &word) in rows.iter_mut().zip(dictionary) {
             let counts = &self.rows[word as usize];
             for ((lane, count), norm) in row.iter_mut().zip(counts).zip(&norms) {
-                *lane = ((count * self.scale + b) * norm) as f32;
+                *lane = ((count * scale + b) * norm) as f32;
             }
         }
         rows
