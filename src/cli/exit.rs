@@ -96,6 +96,42 @@ pub(super) fn day_code(error: &DayError) -> u8 {
     }
 }
 
+/// Returns what to do about a day that the file system stopped, behind the message; empty for errors that say it themselves.
+pub(super) fn advice(error: &DayError) -> &'static str {
+    match io_of(error).map(io::Error::kind) {
+        Some(io::ErrorKind::PermissionDenied) => {
+            "; give this user the right to it, or set another warehouse"
+        }
+        Some(io::ErrorKind::ReadOnlyFilesystem) => "; mount it writable, or set another warehouse",
+        Some(io::ErrorKind::StorageFull) => "; nothing was published: free space and run again",
+        Some(io::ErrorKind::NotFound) => "; make it, or set another warehouse",
+        _ => "",
+    }
+}
+
+fn io_of(error: &DayError) -> Option<&io::Error> {
+    match error {
+        DayError::Lock(LockError::Io { error, .. }) | DayError::Report { error, .. } => Some(error),
+        DayError::Store(store) => Some(&store.error),
+        DayError::Step { error, .. } => match error {
+            StepError::Io { error, .. } => Some(error),
+            StepError::Store(store) => Some(&store.error),
+            StepError::Ingest(IngestError::Read { error, .. }) => Some(error),
+            StepError::Parquet { error, .. }
+            | StepError::Ingest(IngestError::Write { error, .. }) => io_of_parquet(error),
+            _ => None,
+        },
+        DayError::Lock(LockError::Held { .. }) | DayError::Engine(_) => None,
+    }
+}
+
+fn io_of_parquet(error: &ParquetError) -> Option<&io::Error> {
+    match error {
+        ParquetError::External(inner) => inner.downcast_ref(),
+        _ => None,
+    }
+}
+
 fn step_code(error: &StepError) -> u8 {
     match error {
         StepError::NoInput(_) | StepError::NotReady { .. } => INPUT,
@@ -121,10 +157,7 @@ fn read_code(error: &io::Error) -> u8 {
 }
 
 fn parquet_code(error: &ParquetError) -> u8 {
-    match error {
-        ParquetError::External(inner) => inner.downcast_ref().map_or(FAILED, write_code),
-        _ => FAILED,
-    }
+    io_of_parquet(error).map_or(FAILED, write_code)
 }
 
 fn write_code(error: &io::Error) -> u8 {

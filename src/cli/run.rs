@@ -95,7 +95,8 @@ pub(super) fn execute(job: &Job, days: &[Day], redo: bool) -> anyhow::Result<Res
     for &day in days {
         let result = runtime.block_on(job::run_day(job, day, &options, &events));
         if let Err(error) = &result {
-            events.line(&format!("klieg: {day}: {error}"));
+            let advice = exit::advice(error);
+            events.line(&format!("klieg: {day}: {error}{advice}"));
         }
         results.days.push((day, result));
     }

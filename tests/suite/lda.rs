@@ -369,3 +369,112 @@ fn topics_of_short_documents_are_found() {
     let of_first_kind: f64 = (0..4).map(|word| p[word * 2]).sum();
     assert!(!(0.01..0.99).contains(&of_first_kind), "{of_first_kind}");
 }
+
+/// Area under the curve: a random anomaly lies lower than a random ordinary pair, ties half.
+fn auroc_low(anomalies: &[f64], ordinary: &[f64]) -> f64 {
+    let mut all: Vec<(f64, bool)> = anomalies.iter().map(|&score| (score, true)).collect();
+    all.extend(ordinary.iter().map(|&score| (score, false)));
+    all.sort_by(|left, right| right.0.total_cmp(&left.0));
+    let (mut above, mut sum) = (0.0, 0.0);
+    for run in all.chunk_by(|left, right| left.0 == right.0) {
+        let own = run.iter().filter(|entry| entry.1).count() as f64;
+        let others = run.len() as f64 - own;
+        sum += own * (above + others / 2.0);
+        above += others;
+    }
+    sum / (anomalies.len() as f64 * ordinary.len() as f64)
+}
+
+/// A training corpus with anomalies: words that nobody else has, and words of another role.
+struct Injected {
+    triples: Triples,
+    rare: Vec<(u64, u32)>,
+    moved: Vec<(u64, u32)>,
+}
+
+fn inject(drawn: &Drawn) -> Injected {
+    let mut rng = Rng(9);
+    let mut triples = drawn.train.clone();
+    let documents: Vec<u64> = drawn.train.iter().map(|triple| triple.0).collect();
+    let (mut rare, mut moved) = (Vec::new(), Vec::new());
+    for index in 0..150 {
+        let document = documents[rng.below(documents.len())];
+        rare.push((document, u32::try_from(VOCABULARY + index).unwrap()));
+        // The most typical word of the topic that this document uses least.
+        let own: Vec<u32> = drawn
+            .train
+            .iter()
+            .filter(|triple| triple.0 == document)
+            .map(|triple| triple.1)
+            .collect();
+        let share = |topic: &Vec<f64>| {
+            own.iter()
+                .map(|&word| topic[word as usize].max(1e-9).ln())
+                .sum::<f64>()
+        };
+        let far = drawn
+            .topics
+            .iter()
+            .min_by(|left, right| share(left).total_cmp(&share(right)))
+            .unwrap();
+        let typical = (0..VOCABULARY)
+            .max_by(|&left, &right| far[left].total_cmp(&far[right]))
+            .unwrap();
+        let word = u32::try_from(typical).unwrap();
+        if !own.contains(&word) {
+            moved.push((document, word));
+        }
+    }
+    triples.extend(
+        rare.iter()
+            .chain(&moved)
+            .map(|&(document, word)| (document, word, 1)),
+    );
+    Injected {
+        triples,
+        rare,
+        moved,
+    }
+}
+
+#[test]
+fn injected_anomalies_score_low() {
+    let Injected {
+        triples,
+        rare,
+        moved,
+    } = inject(&draw(3000));
+    let corpus = Corpus::try_new(triples, VOCABULARY + 150).unwrap();
+    let params = ONLINE.check().unwrap();
+    let fit = lda::fit(&corpus, &params, threads(2), |_| ());
+    let mut p = Vec::new();
+    fit.scores(&corpus, &params, threads(2), |score| {
+        p.push(f64::from(score));
+    });
+    let mut tokens_of_word = vec![0.0; VOCABULARY + 150];
+    corpus
+        .pairs()
+        .for_each(|(_, word, count)| tokens_of_word[word as usize] += f64::from(count));
+    let mut scores = [(); 4].map(|()| Vec::new());
+    for ((document, word, _), p) in corpus.pairs().zip(p) {
+        let pmi = p / tokens_of_word[word as usize];
+        let target = if rare.contains(&(document, word)) {
+            scores[0].push(p);
+            continue;
+        } else if moved.contains(&(document, word)) {
+            1
+        } else {
+            scores[2].push(p);
+            3
+        };
+        scores[target].push(pmi);
+    }
+    let [rare_p, moved_pmi, ordinary_p, ordinary_pmi] = scores;
+    let (by_p, by_pmi) = (
+        auroc_low(&rare_p, &ordinary_p),
+        auroc_low(&moved_pmi, &ordinary_pmi),
+    );
+    assert!(moved_pmi.len() > 50);
+    assert!(by_p > 0.95, "rare words by p: {by_p}");
+    assert!(by_pmi > 0.72, "words of another role by PMI: {by_pmi}");
+}

@@ -657,7 +657,9 @@ fn a_full_disk_changes_nothing() {
     assert!(unmounted.success());
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(
-        stderr.contains("No space left on device") && stderr.contains(".parquet"),
+        stderr.contains("No space left on device")
+            && stderr.contains(".parquet")
+            && stderr.contains("free space"),
         "{stderr}"
     );
     assert!(!before.is_empty() && before == after);
