@@ -187,6 +187,7 @@ fn fit_one(
         show_epoch(index, epoch, seconds);
         epochs.push(json!({
             "seconds": seconds,
+            "objective": epoch.objective,
             "log_likelihood_per_token": epoch.log_likelihood_per_token,
         }));
     });

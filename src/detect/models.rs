@@ -77,6 +77,8 @@ pub struct ModelReport {
     pub held_out_perplexity: Option<f64>,
     /// Mean log-likelihood of a training token, by epoch.
     pub log_likelihood: Vec<f64>,
+    /// Logarithm of the posterior, by epoch.
+    pub objective: Vec<f64>,
 }
 
 impl ModelReport {
@@ -222,9 +224,10 @@ impl Trainer<'_> {
             params.get().online_epochs
         };
         let epochs = params.get().iterations + online_epochs;
-        let mut log_likelihood = Vec::new();
+        let (mut log_likelihood, mut objective) = (Vec::new(), Vec::new());
         let mut fit = lda::fit(&corpora.train, params, self.threads, |epoch| {
             log_likelihood.push(epoch.log_likelihood_per_token);
+            objective.push(epoch.objective);
             progress((epoch, epochs));
         });
         let mixture = MixtureParams {
@@ -249,6 +252,7 @@ impl Trainer<'_> {
             vocabulary: corpora.train.vocabulary(),
             held_out_perplexity,
             log_likelihood,
+            objective,
         };
         (report, fit)
     }

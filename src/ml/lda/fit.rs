@@ -12,6 +12,8 @@ use crate::ml::lda::kernel::Row;
 use crate::ml::lda::merge;
 use crate::ml::lda::shard::EmShard;
 use crate::ml::lda::shard::FoldInShard;
+use crate::ml::lda::shard::Likelihood;
+use crate::ml::lda::shard::LogPrior;
 use crate::ml::lda::shard::Part;
 use crate::ml::lda::shard::TopicsOf;
 use crate::ml::lda::shard::random_start;
@@ -26,6 +28,9 @@ pub struct Epoch {
     pub index: u32,
     /// Mean log-likelihood of a token of the training corpus before this epoch's update of the topics.
     pub log_likelihood_per_token: f64,
+    /// Logarithm of the posterior before this epoch's update, but for a constant: Σ n ln(φ·θ) + a Σ ln θ + b Σ ln φ, with the
+    /// priors in θ and φ; of minibatches, each under its own topics.
+    pub objective: f64,
 }
 
 /// What a fit gives.
@@ -46,6 +51,8 @@ const KAPPA: f64 = 0.6;
 const MINIBATCHES: usize = 100;
 /// Batch epochs stop when the log-likelihood of a token moves less than this share twice in a row.
 const CONVERGED: f64 = 1e-4;
+/// Words whose prior is summed at a time.
+const PRIOR_WORDS: usize = 1 << 14;
 
 /// Fits topics to a corpus and reports each epoch.
 ///
@@ -242,27 +249,43 @@ impl Run<'_> {
         shards: &[&Shard],
         (counts, weight): (&mut Counts<KP>, f64),
         map: impl Fn(pulp::Arch, &Shard) -> Part<KP> + Sync,
-    ) -> f64 {
+    ) -> Likelihood {
         let (arch, threads) = (self.arch, self.threads);
-        let mut log_likelihood = 0.0;
+        let mut likelihood = Likelihood::default();
         for wave in shards.chunks(threads.get() * 2) {
             let parts = parallel::map(threads, wave, |shard| map(arch, shard));
             for (part, shard) in parts.iter().zip(wave) {
                 counts.add(arch, part, &shard.dictionary, weight);
-                log_likelihood += part.log_likelihood;
+                likelihood += part.likelihood;
             }
         }
-        log_likelihood
+        likelihood
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a mean")]
-    fn report(&mut self, index: u32, log_likelihood: f64) -> f64 {
-        let log_likelihood_per_token = log_likelihood / self.corpus.tokens().max(1) as f64;
+    fn report(&mut self, index: u32, likelihood: Likelihood, words: f64) -> f64 {
+        let log_likelihood_per_token = likelihood.data / self.corpus.tokens().max(1) as f64;
         (self.progress)(Epoch {
             index,
             log_likelihood_per_token,
+            objective: likelihood.data + likelihood.documents + words,
         });
         log_likelihood_per_token
+    }
+
+    /// Returns b Σ ln φ.
+    fn log_prior<const KP: usize>(&self, counts: &Counts<KP>, topics: usize) -> f64 {
+        let (arch, b) = (self.arch, self.params.word_pseudo_count);
+        let words: Vec<u32> = (0..).take(counts.rows.len()).collect();
+        let chunks: Vec<_> = words.chunks(PRIOR_WORDS).collect();
+        let sums = parallel::map(self.threads, &chunks, |words| {
+            arch.dispatch(LogPrior {
+                counts,
+                words,
+                prior: (topics, b),
+            })
+        });
+        f64::from(b) * sums.iter().sum::<f64>()
     }
 
     /// Spark's `EMLDAOptimizer`: random soft assignment of each pair, then Jacobi updates of N_j and S. Returns both.
@@ -281,8 +304,9 @@ impl Run<'_> {
             }
         }
         for index in 0..self.params.iterations {
-            let log_likelihood = self.em_epoch(&counts, &mut mixtures, &mut next);
-            self.report(index, log_likelihood);
+            let likelihood = self.em_epoch(&counts, &mut mixtures, &mut next);
+            let words = self.log_prior(&counts, topics);
+            self.report(index, likelihood, words);
             std::mem::swap(&mut counts, &mut next);
             next.clear();
         }
@@ -295,11 +319,11 @@ impl Run<'_> {
         counts: &Counts<KP>,
         mixtures: &mut [Vec<Row<KP>>],
         next: &mut Counts<KP>,
-    ) -> f64 {
+    ) -> Likelihood {
         let (arch, threads) = (self.arch, self.threads);
         let (topics, a) = (self.params.topics, self.params.document_pseudo_count);
         let b = self.params.word_pseudo_count;
-        let mut log_likelihood = 0.0;
+        let mut likelihood = Likelihood::default();
         let wave_shards = threads.get() * 2;
         let waves = self.corpus.shards.chunks(wave_shards);
         for (shards, mixtures) in waves.zip(mixtures.chunks_mut(wave_shards)) {
@@ -314,11 +338,11 @@ impl Run<'_> {
             });
             for ((mixture, shard), (part, updated)) in mixtures.iter_mut().zip(shards).zip(parts) {
                 next.add(arch, &part, &shard.dictionary, 1.0);
-                log_likelihood += part.log_likelihood;
+                likelihood += part.likelihood;
                 *mixture = updated;
             }
         }
-        log_likelihood
+        likelihood
     }
 
     /// Folds `shards` in under the topics of `counts` and adds them to `next`, `weight` times; returns the log-likelihood.
@@ -328,7 +352,7 @@ impl Run<'_> {
         counts: &Counts<KP>,
         topics: usize,
         next: (&mut Counts<KP>, f64),
-    ) -> f64 {
+    ) -> Likelihood {
         let (a, b) = (
             self.params.document_pseudo_count,
             self.params.word_pseudo_count,
@@ -353,15 +377,16 @@ impl Run<'_> {
         let batch_shards = self.corpus.shards.len().div_ceil(MINIBATCHES).max(1);
         let mut step = 0.0;
         for epoch in 0..self.params.online_epochs {
-            let mut log_likelihood = 0.0;
+            let mut likelihood = Likelihood::default();
             for batch in self.shard_order(epoch).chunks(batch_shards) {
                 let documents: usize = batch.iter().map(|shard| shard.keys.len()).sum();
                 let scale = self.corpus.documents() as f64 / documents as f64;
                 let rho = f64::powf(TAU0 + step, -KAPPA);
                 step += 1.0;
-                log_likelihood += self.minibatch(batch, &mut counts, topics, (rho, scale));
+                likelihood += self.minibatch(batch, &mut counts, topics, (rho, scale));
             }
-            self.report(epoch, log_likelihood);
+            let words = self.log_prior(&counts, topics);
+            self.report(epoch, likelihood, words);
         }
         counts.into_rows()
     }
@@ -373,7 +398,7 @@ impl Run<'_> {
         counts: &mut Counts<KP>,
         topics: usize,
         (rho, scale): (f64, f64),
-    ) -> f64 {
+    ) -> Likelihood {
         let (a, b) = (
             self.params.document_pseudo_count,
             self.params.word_pseudo_count,
@@ -391,7 +416,9 @@ impl Run<'_> {
         for (part, shard) in parts.iter().zip(batch) {
             counts.add(arch, part, &shard.dictionary, rho * scale);
         }
-        parts.iter().map(|part| part.log_likelihood).sum()
+        let mut likelihood = Likelihood::default();
+        parts.iter().for_each(|part| likelihood += part.likelihood);
+        likelihood
     }
 
     /// Batch epochs until the log-likelihood stands still.
@@ -401,11 +428,11 @@ impl Run<'_> {
         let mut next = Counts::zero(self.corpus.vocabulary());
         let (mut last, mut still) = (f64::NEG_INFINITY, 0);
         for index in 0..self.params.iterations {
-            let log_likelihood =
-                self.fold_in(&shards, &counts, self.params.topics, (&mut next, 1.0));
+            let likelihood = self.fold_in(&shards, &counts, self.params.topics, (&mut next, 1.0));
+            let words = self.log_prior(&counts, self.params.topics);
             std::mem::swap(&mut counts, &mut next);
             next.clear();
-            let mean = self.report(self.params.online_epochs + index, log_likelihood);
+            let mean = self.report(self.params.online_epochs + index, likelihood, words);
             let stands = (mean - last).abs() < CONVERGED * mean.abs();
             still = if stands { still + 1 } else { 0 };
             last = mean;

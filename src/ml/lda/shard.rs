@@ -19,7 +19,42 @@ pub(super) const SCORE_TOLERANCE: f32 = 1e-3;
 /// What a shard adds to S, for the words of its dictionary.
 pub(super) struct Part<const KP: usize> {
     pub(super) rows: Vec<Row<KP>>,
-    pub(super) log_likelihood: f64,
+    pub(super) likelihood: Likelihood,
+}
+
+/// Logarithms of what is maximised.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Likelihood {
+    /// Σ n ln(φ·θ).
+    pub(super) data: f64,
+    /// a Σ ln θ.
+    pub(super) documents: f64,
+}
+
+impl std::ops::AddAssign for Likelihood {
+    fn add_assign(&mut self, other: Self) {
+        self.data += other.data;
+        self.documents += other.documents;
+    }
+}
+
+/// Adds a document's part: `log` is Σ n ln(φ·t), t = θ · Σ t.
+#[inline(always)]
+fn add_document<const KP: usize>(
+    likelihood: &mut Likelihood,
+    (log, tokens): (f64, f64),
+    t: &Row<KP>,
+    (topics, a): (usize, f32),
+) {
+    let norm = f64::from(kernel::ln(t.iter().sum::<f32>()));
+    let mut logs = 0.0;
+    for weight in &t[..topics] {
+        logs += kernel::ln(*weight);
+    }
+    likelihood.data += log - tokens * norm;
+    #[expect(clippy::cast_precision_loss, reason = "at most 64 topics")]
+    let norms = topics as f64 * norm;
+    likelihood.documents += f64::from(a) * (f64::from(logs) - norms);
 }
 
 /// K uniforms for each pair, normalised, times its count.
@@ -48,7 +83,7 @@ pub(super) fn random_start<const KP: usize>(
     }
     let part = Part {
         rows,
-        log_likelihood: 0.0,
+        likelihood: Likelihood::default(),
     };
     (part, mixtures)
 }
@@ -106,6 +141,32 @@ impl<const KP: usize> pulp::WithSimd for FoldInShard<'_, KP> {
     }
 }
 
+/// Σ ln φ of some words, with the prior.
+pub(super) struct LogPrior<'a, const KP: usize> {
+    pub(super) counts: &'a Counts<KP>,
+    pub(super) words: &'a [u32],
+    /// Topics and b.
+    pub(super) prior: (usize, f32),
+}
+
+impl<const KP: usize> pulp::WithSimd for LogPrior<'_, KP> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> f64 {
+        let (topics, b) = self.prior;
+        let mut total = 0.0;
+        for row in self.counts.phi(self.words, topics, b) {
+            let mut logs = [0.0_f32; KP];
+            for (log, value) in logs.iter_mut().zip(&row) {
+                *log = kernel::ln(*value);
+            }
+            total += f64::from(logs[..topics].iter().sum::<f32>());
+        }
+        total
+    }
+}
+
 /// One sweep of each document from its mixture of the last iteration; returns the new mixtures too.
 #[inline(always)]
 fn em_shard<const KP: usize>(
@@ -116,32 +177,32 @@ fn em_shard<const KP: usize>(
 ) -> (Part<KP>, Vec<Row<KP>>) {
     let mut rows = vec![[0.0; KP]; phi.len()];
     let mut updated = mixtures.to_vec();
-    let mut log_likelihood = 0.0;
+    let mut likelihood = Likelihood::default();
     for (index, mixture) in updated.iter_mut().enumerate() {
         let mut t = *mixture;
         t[..topics].iter_mut().for_each(|weight| *weight += a);
         let document = shard.document(index);
         let (acc, log) = kernel::sweep_and_scatter(phi, document, &t, &mut rows);
-        log_likelihood += log - tokens(document.1) * f64::from(t.iter().sum::<f32>()).ln();
+        add_document(&mut likelihood, (log, tokens(document.1)), &t, (topics, a));
         for ((mixture, t), acc) in mixture.iter_mut().zip(&t).zip(&acc) {
             *mixture = t * acc;
         }
     }
-    (finish(rows, phi, log_likelihood), updated)
+    (finish(rows, phi, likelihood), updated)
 }
 
 /// Each document folded in from a flat start.
 #[inline(always)]
 fn fold_in_shard<const KP: usize>(shard: &Shard, phi: &[Row<KP>], prior: (usize, f32)) -> Part<KP> {
     let mut rows = vec![[0.0; KP]; phi.len()];
-    let mut log_likelihood = 0.0;
+    let mut likelihood = Likelihood::default();
     for index in 0..shard.keys.len() {
         let document = shard.document(index);
         let t = kernel::fold_in(phi, document, prior, (SWEEPS_MAX, SWEEP_TOLERANCE));
         let (_, log) = kernel::sweep_and_scatter(phi, document, &t, &mut rows);
-        log_likelihood += log - tokens(document.1) * f64::from(t.iter().sum::<f32>()).ln();
+        add_document(&mut likelihood, (log, tokens(document.1)), &t, prior);
     }
-    finish(rows, phi, log_likelihood)
+    finish(rows, phi, likelihood)
 }
 
 fn tokens(counts: &[f32]) -> f64 {
@@ -153,15 +214,12 @@ fn tokens(counts: &[f32]) -> f64 {
 fn finish<const KP: usize>(
     mut rows: Vec<Row<KP>>,
     phi: &[Row<KP>],
-    log_likelihood: f64,
+    likelihood: Likelihood,
 ) -> Part<KP> {
     for (row, phi) in rows.iter_mut().zip(phi) {
         row.iter_mut().zip(phi).for_each(|(sum, phi)| *sum *= phi);
     }
-    Part {
-        rows,
-        log_likelihood,
-    }
+    Part { rows, likelihood }
 }
 
 /// Scores each pair of a shard: p = θ·φ with θ = N_j / Σ N_j and φ = S_w / S, neither with its prior, as Spark and Spot have it.
