@@ -166,7 +166,7 @@ def topics():
     for optimizer, asked in [("em", "cpu <= 3.5, <= 300 MB, perplexity <= 350"), ("online", "cpu <= 4, perplexity <= 315")]:
         phi = WORK / f"phi.{optimizer}.f32"
         figures, _ = measure([KLIEG, "eval", "topics", "--corpus", corpus / "train.parquet", "--optimizer", optimizer, "--topics", 20,
-                              "--iterations", 20, "--models", 1, "--seed", 1, "--threads", 2, "--out", phi], stdout=subprocess.PIPE)
+                              "--iterations", 20, "--models", 1, "--seed", 1, "--threads", 1, "--out", phi], stdout=subprocess.PIPE)
         judged = subprocess.run([sys.executable, judge, phi, corpus, "20"], capture_output=True, text=True)
         row(f"topic model, {optimizer}, one model", figures, perplexity=judged.stdout.strip()[-200:], asked=asked)
 

@@ -137,14 +137,8 @@ fn naive_em(triples: &Triples, vocabulary: usize, params: LdaParams) -> Vec<f64>
     let mut n_wk = vec![0.0; vocabulary * k];
     let mut n_jk = vec![0.0; documents * k];
     for &(document, word, count) in triples {
-        let draws: Vec<_> = (0..k as u64)
-            .map(|topic| {
-                f64::from(rng::unit(
-                    params.seed,
-                    &[1, document, u64::from(word), topic],
-                ))
-            })
-            .collect();
+        let units = rng::units(params.seed, &[1, document, u64::from(word)]);
+        let draws: Vec<_> = units.take(k).map(f64::from).collect();
         let total: f64 = draws.iter().sum();
         for (topic, draw) in draws.iter().enumerate() {
             n_wk[word as usize * k + topic] += f64::from(count) * draw / total;

@@ -71,9 +71,13 @@ impl Corpus {
             let hash = rng::bits(SHARD_HASH, &[document]);
             hash.checked_shr(64 - bits).unwrap_or(0)
         };
-        triples.sort_unstable_by_key(|&(document, word, _)| (shard_of(document), document, word));
-        let shards: Vec<_> = triples
-            .chunk_by(|left, right| shard_of(left.0) == shard_of(right.0))
+        let mut keyed: Vec<_> = triples
+            .into_iter()
+            .map(|triple| (shard_of(triple.0), triple))
+            .collect();
+        keyed.sort_unstable_by_key(|&(shard, (document, word, _))| (shard, document, word));
+        let shards: Vec<_> = keyed
+            .chunk_by(|left, right| left.0 == right.0)
             .map(Shard::new)
             .collect();
         Ok(Self {
@@ -153,25 +157,28 @@ fn check(triples: &[(u64, u32, u32)], vocabulary: usize) -> Result<u64, CorpusEr
 }
 
 impl Shard {
-    /// `pairs` are sorted by document and word.
+    /// `pairs` of one shard, sorted by document and word.
     #[expect(clippy::cast_precision_loss, reason = "stated at the field")]
-    fn new(pairs: &[(u64, u32, u32)]) -> Self {
-        let mut dictionary: Vec<u32> = pairs.iter().map(|pair| pair.1).collect();
+    fn new(pairs: &[(u64, (u64, u32, u32))]) -> Self {
+        let mut dictionary: Vec<u32> = pairs.iter().map(|pair| pair.1.1).collect();
         dictionary.sort_unstable();
         dictionary.dedup();
         let mut shard = Self {
             dictionary,
             ..Self::default()
         };
-        for equal in pairs.chunk_by(|left, right| (left.0, left.1) == (right.0, right.1)) {
-            let (document, word, _) = equal[0];
+        let same = |left: &(u64, (u64, u32, u32)), right: &(u64, (u64, u32, u32))| {
+            (left.1.0, left.1.1) == (right.1.0, right.1.1)
+        };
+        for equal in pairs.chunk_by(same) {
+            let (document, word, _) = equal[0].1;
             if shard.keys.last() != Some(&document) {
                 shard.keys.push(document);
                 shard.starts.push(shard.words.len());
             }
             let index = shard.dictionary.partition_point(|&id| id < word);
             shard.words.push(u32::try_from(index).unwrap_or(u32::MAX));
-            let count: u64 = equal.iter().map(|pair| u64::from(pair.2)).sum();
+            let count: u64 = equal.iter().map(|pair| u64::from(pair.1.2)).sum();
             shard.counts.push(count as f32);
         }
         shard.starts.push(shard.words.len());

@@ -70,9 +70,11 @@ pub(super) fn random_start<const KP: usize>(
         for (&word, &count) in words.iter().zip(counts) {
             let id = u64::from(shard.dictionary[word as usize]);
             let mut draws = [0.0; KP];
-            for (topic, draw) in (0_u64..).zip(&mut draws[..topics]) {
-                *draw = rng::unit(seed, &[USE_START, key, id, topic]);
-            }
+            let units = rng::units(seed, &[USE_START, key, id]);
+            draws[..topics]
+                .iter_mut()
+                .zip(units)
+                .for_each(|(draw, unit)| *draw = unit);
             let scale = count / draws.iter().sum::<f32>();
             let targets = rows[word as usize].iter_mut().zip(&mut mixtures[index]);
             for ((row, mixture), draw) in targets.zip(&draws) {
