@@ -7,6 +7,7 @@
 //! the encoded columns of one row group an hour.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -86,6 +87,12 @@ impl Counts {
         self.rejected.values().sum()
     }
 
+    /// Counts records that were read and cannot be decoded.
+    fn reject(&mut self, reason: &str, records: u64) {
+        self.read += records;
+        *self.rejected.entry(reason.to_owned()).or_default() += records;
+    }
+
     /// Adds `other`.
     pub fn add(&mut self, other: &Self) {
         self.read += other.read;
@@ -110,6 +117,22 @@ pub struct Reject {
     pub message: String,
     /// Records that are lost with it.
     pub records: u64,
+}
+
+impl fmt::Display for Reject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            file,
+            offset,
+            message,
+            records,
+            ..
+        } = self;
+        write!(
+            f,
+            "{file}, block at byte {offset}: {message} ({records} records)"
+        )
+    }
 }
 
 /// A written table file.
@@ -208,9 +231,7 @@ impl Decoded {
     }
 
     fn add_reject(&mut self, found: Found) {
-        let rejected = &mut self.counts.rejected;
-        *rejected.entry(found.reason.to_owned()).or_default() += found.records;
-        self.counts.read += found.records;
+        self.counts.reject(found.reason, found.records);
         if self.rejects.len() < REJECTS_LISTED {
             self.rejects.push(found);
         }
@@ -290,8 +311,7 @@ fn run_file(
         Err(source::Error::Io(error)) => return Err(read_error(error)),
         // Nobody knows how many records it would have had; it counts as one.
         Err(source::Error::Format(error)) => {
-            counts.read = 1;
-            counts.rejected.insert(error.reason().to_owned(), 1);
+            counts.reject(error.reason(), 1);
             output.reject(&file.path, Found::new(0, error, 1));
             output.report.unreadable_bytes += file.bytes;
             return Ok(counts);
@@ -320,11 +340,7 @@ fn run_file(
         return Err(error);
     }
     if let Some((error, lost)) = nfcapd.lost(blocks, counts.read) {
-        counts.read += lost;
-        *counts
-            .rejected
-            .entry(error.reason().to_owned())
-            .or_default() += lost;
+        counts.reject(error.reason(), lost);
         output.reject(&file.path, Found::new(file.bytes, error, lost));
     }
     let now = std::fs::metadata(&file.path).map_err(read_error)?.len();

@@ -30,10 +30,10 @@ use serde::Serialize;
 
 use crate::engine::session::Progress;
 use crate::engine::words::WordInput;
+use crate::engine::words::WordsSpec;
 use crate::table::flow;
 use crate::table::flow::WORD_COLUMNS;
 use crate::table::suspicious::FlowResult;
-use crate::word::Compat;
 
 /// Columns of the scan: [`WORD_COLUMNS`], then these.
 const MORE_COLUMNS: [&str; 7] = [
@@ -73,10 +73,8 @@ type PairTable = std::collections::HashMap<(u128, u64), usize>;
 /// What is looked for.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct ProbeSpec {
-    /// Compute words as Spot does where Spot errs.
-    pub compat_spot: bool,
-    /// Flows of lowest score that are wanted.
-    pub limit: usize,
+    /// How words are made.
+    pub words: WordsSpec,
     /// Pairs.
     pub pairs: Vec<ProbePair>,
     #[serde(skip)]
@@ -86,10 +84,9 @@ pub struct ProbeSpec {
 impl ProbeSpec {
     /// Makes a spec.
     #[must_use]
-    pub fn new(compat_spot: bool, limit: usize, pairs: Vec<ProbePair>) -> Self {
+    pub fn new(words: WordsSpec, pairs: Vec<ProbePair>) -> Self {
         Self {
-            compat_spot,
-            limit,
+            words,
             pairs,
             table: OnceLock::new(),
         }
@@ -181,12 +178,7 @@ pub(super) fn run(
     batch: &RecordBatch,
     progress: &Progress,
 ) -> Result<RecordBatch, DataFusionError> {
-    let compat = if spec.compat_spot {
-        Compat::Spot
-    } else {
-        Compat::Mended
-    };
-    let mut input = WordInput::try_new(batch, compat)?;
+    let mut input = WordInput::try_new(batch, spec.words.compat())?;
     let seconds = batch
         .column(WORD_COLUMNS.len())
         .as_primitive_opt::<Int64Type>();

@@ -48,8 +48,6 @@ const REJECTS_KEPT: usize = 1000;
 pub struct Inputs {
     /// By path.
     pub files: Vec<RawFile>,
-    /// Files of other days.
-    pub other_files: usize,
     /// Files that are still being written, by their names.
     pub unfinished: Vec<String>,
     /// Hash of files, settings and code.
@@ -114,7 +112,6 @@ pub fn inputs(config: &Config, layout: &Layout, day: Day) -> Result<Inputs, Step
     Ok(Inputs {
         fingerprint: fingerprint(parts.iter().map(String::as_str)),
         files,
-        other_files: others.len(),
         unfinished,
     })
 }
@@ -291,16 +288,7 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
         rejected,
     } = &totals.counts;
     for reject in totals.rejects.iter().take(REJECTS_SHOWN) {
-        let Reject {
-            file,
-            offset,
-            message,
-            records,
-            ..
-        } = reject;
-        context.events.line(&format!(
-            "ingest: rejected: {file}, byte {offset}: {message} ({records} records)"
-        ));
+        context.events.line(&format!("ingest: rejected: {reject}"));
     }
     context.events.line(&format!(
         "ingest: {read} records read = {kept} kept + {outside} of other days + {} rejected {rejected:?}; {} files published in {}",
@@ -386,20 +374,11 @@ fn check_rejects(config: &Config, totals: &Totals, bytes: u64) -> Result<(), Ste
     if within(rejected, read) && within(totals.unreadable_bytes, bytes) {
         return Ok(());
     }
-    let first = totals.rejects.first().map(|reject| {
-        let Reject {
-            file,
-            offset,
-            message,
-            records,
-            ..
-        } = reject;
-        format!("{file}, block at byte {offset}: {message} ({records} records)")
-    });
+    let first = totals.rejects.first().map(Reject::to_string);
     Err(StepError::Rejected {
         rejected,
         read,
-        most: config.ingest.rejects_max,
+        most,
         first: first.unwrap_or_default(),
     })
 }

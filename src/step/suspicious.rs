@@ -92,10 +92,13 @@ fn day_table(config: &Config, layout: &Layout, day: Day) -> Result<DayTable, Ste
 /// There is no table.
 pub fn is_current(config: &Config, layout: &Layout, day: Day) -> Result<bool, StepError> {
     let table = day_table(config, layout, day)?;
-    let current = |(_, folder): (&str, PathBuf)| {
-        Manifest::read(&folder).is_some_and(|manifest| manifest.fingerprint == table.fingerprint)
-    };
-    Ok(targets(layout, day).into_iter().all(current))
+    Ok(are_current(&table, &targets(layout, day)))
+}
+
+fn are_current(table: &DayTable, targets: &[(&'static str, PathBuf)]) -> bool {
+    targets.iter().all(|(_, folder)| {
+        Manifest::read(folder).is_some_and(|manifest| manifest.fingerprint == table.fingerprint)
+    })
 }
 
 /// Finds and publishes the suspicious connections of a day.
@@ -112,7 +115,7 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
     let table = day_table(config, layout, day)?;
     let targets = targets(layout, day);
     if !context.redo
-        && is_current(config, layout, day)?
+        && are_current(&table, &targets)
         && let Some(manifest) = Manifest::read(&targets[0].1)
     {
         context
@@ -269,7 +272,10 @@ impl Analysis {
         }
         let mut pairs: Vec<_> = pairs.into_values().collect();
         pairs.sort_unstable_by_key(|pair| (pair.ip, pair.word));
-        ProbeSpec::new(self.compat_spot, self.limit.unwrap_or(usize::MAX), pairs)
+        let words = WordsSpec {
+            compat_spot: self.compat_spot,
+        };
+        ProbeSpec::new(words, pairs)
     }
 
     /// Rows of `flow_groups`: those of the list by rank, then the others in the order of A, B, p.

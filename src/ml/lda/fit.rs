@@ -243,25 +243,6 @@ impl Run<'_> {
         }
     }
 
-    /// Maps shards in waves of two a thread, so that few parts are held, and adds each to `counts`; returns the log-likelihood.
-    fn add_parts<const KP: usize>(
-        &self,
-        shards: &[&Shard],
-        (counts, weight): (&mut Counts<KP>, f64),
-        map: impl Fn(pulp::Arch, &Shard) -> Part<KP> + Sync,
-    ) -> Likelihood {
-        let (arch, threads) = (self.arch, self.threads);
-        let mut likelihood = Likelihood::default();
-        for wave in shards.chunks(threads.get() * 2) {
-            let parts = parallel::map(threads, wave, |shard| map(arch, shard));
-            for (part, shard) in parts.iter().zip(wave) {
-                counts.add(arch, part, &shard.dictionary, weight);
-                likelihood += part.likelihood;
-            }
-        }
-        likelihood
-    }
-
     #[expect(clippy::cast_precision_loss, reason = "a mean")]
     fn report(&mut self, index: u32, likelihood: Likelihood, words: f64) -> f64 {
         let log_likelihood_per_token = likelihood.data / self.corpus.tokens().max(1) as f64;
@@ -345,25 +326,38 @@ impl Run<'_> {
         likelihood
     }
 
-    /// Folds `shards` in under the topics of `counts` and adds them to `next`, `weight` times; returns the log-likelihood.
+    /// Folds `shards` in under the topics of `counts`.
     fn fold_in<const KP: usize>(
         &self,
         shards: &[&Shard],
         counts: &Counts<KP>,
         topics: usize,
-        next: (&mut Counts<KP>, f64),
-    ) -> Likelihood {
-        let (a, b) = (
-            self.params.document_pseudo_count,
-            self.params.word_pseudo_count,
-        );
-        self.add_parts(shards, next, |arch, shard| {
+    ) -> Vec<Part<KP>> {
+        let (arch, a) = (self.arch, self.params.document_pseudo_count);
+        let b = self.params.word_pseudo_count;
+        parallel::map(self.threads, shards, |shard| {
             arch.dispatch(FoldInShard {
                 shard,
                 topics_of: TopicsOf::Counts(counts, b),
                 prior: (topics, a),
             })
         })
+    }
+
+    /// Adds `weight` times the parts of `shards`; returns their likelihood.
+    fn add_parts<const KP: usize>(
+        &self,
+        counts: &mut Counts<KP>,
+        parts: &[Part<KP>],
+        shards: &[&Shard],
+        weight: f64,
+    ) -> Likelihood {
+        let mut likelihood = Likelihood::default();
+        for (part, shard) in parts.iter().zip(shards) {
+            counts.add(self.arch, part, &shard.dictionary, weight);
+            likelihood += part.likelihood;
+        }
+        likelihood
     }
 
     /// Minibatches with natural-gradient steps, from topics made of documents.
@@ -399,37 +393,28 @@ impl Run<'_> {
         topics: usize,
         (rho, scale): (f64, f64),
     ) -> Likelihood {
-        let (a, b) = (
-            self.params.document_pseudo_count,
-            self.params.word_pseudo_count,
-        );
-        let (arch, threads) = (self.arch, self.threads);
         // The batch sees one S: all of it is folded in before any of it is added.
-        let parts = parallel::map(threads, batch, |shard| {
-            arch.dispatch(FoldInShard {
-                shard,
-                topics_of: TopicsOf::Counts(counts, b),
-                prior: (topics, a),
-            })
-        });
+        let parts = self.fold_in(batch, counts, topics);
         counts.decay(rho);
-        for (part, shard) in parts.iter().zip(batch) {
-            counts.add(arch, part, &shard.dictionary, rho * scale);
-        }
-        let mut likelihood = Likelihood::default();
-        parts.iter().for_each(|part| likelihood += part.likelihood);
-        likelihood
+        self.add_parts(counts, &parts, batch, rho * scale)
     }
 
     /// Batch epochs until the log-likelihood stands still.
     fn polish<const KP: usize>(&mut self, rows: Vec<[f64; KP]>) -> Vec<[f64; KP]> {
-        let shards: Vec<_> = self.corpus.shards.iter().collect();
+        let corpus = self.corpus;
+        let shards: Vec<_> = corpus.shards.iter().collect();
+        let topics = self.params.topics;
         let mut counts = Counts::new(rows);
         let mut next = Counts::zero(self.corpus.vocabulary());
         let (mut last, mut still) = (f64::NEG_INFINITY, 0);
         for index in 0..self.params.iterations {
-            let likelihood = self.fold_in(&shards, &counts, self.params.topics, (&mut next, 1.0));
-            let words = self.log_prior(&counts, self.params.topics);
+            let mut likelihood = Likelihood::default();
+            // Few parts are held at a time.
+            for wave in shards.chunks(self.threads.get() * 2) {
+                let parts = self.fold_in(wave, &counts, topics);
+                likelihood += self.add_parts(&mut next, &parts, wave, 1.0);
+            }
+            let words = self.log_prior(&counts, topics);
             std::mem::swap(&mut counts, &mut next);
             next.clear();
             let mean = self.report(self.params.online_epochs + index, likelihood, words);
