@@ -140,7 +140,7 @@ fn step_code(error: &StepError) -> u8 {
             read_code(error)
         }
         StepError::Store(store) => write_code(&store.error),
-        StepError::Rejected { .. } => REJECTED,
+        StepError::Rejected { .. } | StepError::Emptied { .. } => REJECTED,
         StepError::Parquet { error, .. } | StepError::Ingest(IngestError::Write { error, .. }) => {
             parquet_code(error)
         }

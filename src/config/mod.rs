@@ -109,6 +109,15 @@ pub enum EventTime {
     Received,
 }
 
+impl std::fmt::Display for EventTime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Start => "start",
+            Self::Received => "receipt",
+        })
+    }
+}
+
 /// Keys under `ingest`.
 #[derive(Clone, Debug)]
 pub struct Ingest {

@@ -10,13 +10,6 @@ pub fn bits(seed: u64, key: &[u64]) -> u64 {
     })
 }
 
-/// Returns numbers in (0, 1) for (`seed`, `key`, n), n = 0, 1, …, multiples of 2^−24 plus 2^−25; the key is mixed in once.
-#[expect(clippy::cast_precision_loss, reason = "24 bits are exact in f32")]
-pub fn units(seed: u64, key: &[u64]) -> impl Iterator<Item = f32> + use<> {
-    let state = bits(seed, key).wrapping_add(GOLDEN);
-    (0_u64..).map(move |n| ((mix(state ^ mix(n)) >> 40) as f32 + 0.5) / 16_777_216.0)
-}
-
 /// Binomial thinning: returns how many of `count` things go to the first half, each by one random bit.
 #[must_use]
 pub fn thin(seed: u64, key: &[u64], count: u32) -> u32 {

@@ -276,6 +276,7 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
     }
     let totals = decode(context, &inputs).await?;
     check_rejects(config, &totals, inputs.bytes())?;
+    check_emptied(context, &totals, &target)?;
     let folder = context.staging.folder(NAME)?;
     verify(&folder, &totals)?;
     let manifest = manifest(&inputs, &totals);
@@ -381,6 +382,30 @@ fn check_rejects(config: &Config, totals: &Totals, bytes: u64) -> Result<(), Ste
         most,
         first: first.unwrap_or_default(),
     })
+}
+
+/// Says so where files have records and none is of this day; a day that was full is not emptied by them unless that is asked for.
+fn check_emptied(context: &Context<'_>, totals: &Totals, target: &Path) -> Result<(), StepError> {
+    let outside = totals.counts.outside;
+    if totals.counts.kept > 0 || outside == 0 {
+        return Ok(());
+    }
+    let (day, event_time) = (context.day, context.config.ingest.event_time);
+    let published = Manifest::read(target).filter(|manifest| manifest.rows > 0 && !context.redo);
+    match published {
+        Some(Manifest { rows, .. }) => Err(StepError::Emptied {
+            day,
+            outside,
+            event_time,
+            rows,
+        }),
+        None => {
+            context.events.line(&format!(
+                "ingest: warning: none of {outside} records is of {day} by its time of {event_time} (ingest.event_time)"
+            ));
+            Ok(())
+        }
+    }
 }
 
 /// Opens every written file and compares the rows of its footer with what was counted.

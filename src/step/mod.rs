@@ -14,6 +14,7 @@ use datafusion::error::DataFusionError;
 use serde::Serialize;
 
 use crate::config::Config;
+use crate::config::EventTime;
 use crate::detect::models::ModelError;
 use crate::engine::ingest::IngestError;
 use crate::engine::session::Engine;
@@ -131,6 +132,20 @@ pub enum StepError {
         most: f64,
         /// The first reject.
         first: String,
+    },
+    /// All records are of other days, and the published day has rows.
+    #[error(
+        "none of {outside} records is of {day} by its time of {event_time} (ingest.event_time), and {rows} rows are published; nothing was changed; --redo empties the day"
+    )]
+    Emptied {
+        /// The day.
+        day: Day,
+        /// Records of other days.
+        outside: u64,
+        /// Which time decides.
+        event_time: EventTime,
+        /// Published rows.
+        rows: u64,
     },
     /// What was written is not what was counted.
     #[error("{path}: holds {found} rows, {wanted} were written; nothing was published")]

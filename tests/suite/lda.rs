@@ -137,12 +137,12 @@ fn naive_em(triples: &Triples, vocabulary: usize, params: LdaParams) -> Vec<f64>
     let mut n_wk = vec![0.0; vocabulary * k];
     let mut n_jk = vec![0.0; documents * k];
     for &(document, word, count) in triples {
-        let units = rng::units(params.seed, &[1, document, u64::from(word)]);
-        let draws: Vec<_> = units.take(k).map(f64::from).collect();
-        let total: f64 = draws.iter().sum();
-        for (topic, draw) in draws.iter().enumerate() {
-            n_wk[word as usize * k + topic] += f64::from(count) * draw / total;
-            n_jk[usize::try_from(document).unwrap() * k + topic] += f64::from(count) * draw / total;
+        let random = rng::bits(params.seed, &[1, document, u64::from(word)]);
+        let chosen = usize::try_from(random % k as u64).unwrap();
+        for topic in 0..k {
+            let share = 0.5 / k as f64 + if topic == chosen { 0.5 } else { 0.0 };
+            n_wk[word as usize * k + topic] += f64::from(count) * share;
+            n_jk[usize::try_from(document).unwrap() * k + topic] += f64::from(count) * share;
         }
     }
     for _ in 0..params.iterations {

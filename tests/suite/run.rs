@@ -426,6 +426,39 @@ fn a_day_whose_raw_files_are_gone_is_kept() {
     assert!(before != warehouse.published());
 }
 
+/// Files of another day under this day's names.
+#[test]
+fn records_of_other_days_do_not_empty_a_day() {
+    let warehouse = Warehouse::with_days(&["2016-07-08", "2016-07-09"], 8_000);
+    let foreign = |name: &str| warehouse.path("flow/landing").join(name);
+    let stamp = |day: &str, hour: u32| {
+        foreign(day).join(format!("nfcapd.{}{hour:02}00", day.replace('-', "")))
+    };
+    let landing = foreign("2016-07-08");
+    let names: Vec<_> = std::fs::read_dir(&landing)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    let other = std::fs::read(stamp("2016-07-09", 12)).unwrap();
+    let days = ["--date", "2016-07-08", "--steps", "ingest"];
+    warehouse.run_ok(&days);
+    let before = warehouse.published();
+    for name in &names {
+        std::fs::write(name, &other).unwrap();
+    }
+    let stderr = warehouse.run_fails(&days, 7);
+    assert!(
+        stderr.contains("is of 2016-07-08 by its time of start")
+            && stderr.contains("rows are published"),
+        "{stderr}"
+    );
+    assert!(before == warehouse.published());
+    let result = warehouse.run_ok(&[&days[..], &["--redo"]].concat());
+    let counts = counts(&result);
+    assert_eq!(counts["kept"].as_u64(), Some(0));
+    assert_eq!(counts["read"], counts["outside"]);
+}
+
 /// A cut file, a link to a file that is there, a link to nowhere: nothing is read twice, nothing is lost unseen.
 #[test]
 fn cut_files_and_links_are_told() {

@@ -8,6 +8,8 @@ use crate::ml::lda::LdaModel;
 use crate::ml::lda::LdaParams;
 use crate::ml::lda::Optimizer;
 use crate::ml::lda::corpus::Shard;
+use crate::ml::lda::counts::Cells;
+use crate::ml::lda::counts::Counts;
 use crate::ml::lda::kernel::Row;
 use crate::ml::lda::merge;
 use crate::ml::lda::shard::EmShard;
@@ -17,6 +19,8 @@ use crate::ml::lda::shard::LogPrior;
 use crate::ml::lda::shard::Part;
 use crate::ml::lda::shard::TopicsOf;
 use crate::ml::lda::shard::random_start;
+use crate::ml::lda::simd::dispatch;
+use crate::ml::lda::simd::with_vectors;
 use crate::ml::lda::start;
 use crate::ml::rng;
 use crate::parallel;
@@ -65,168 +69,42 @@ pub fn fit(
     mut progress: impl FnMut(Epoch),
 ) -> Fit {
     let params = params.get();
-    let arch = pulp::Arch::new();
     let spare = match params.optimizer {
         Optimizer::Em => 0,
         Optimizer::Online => usize::max(4, params.topics / 5).min(8),
     };
-    let lanes = (params.topics + spare).div_ceil(8) * 8;
     let mut run = Run {
         corpus,
         params,
         threads,
-        arch,
         progress: &mut progress,
     };
-    match lanes {
-        8 => run.fit::<8>(spare),
-        16 => run.fit::<16>(spare),
-        24 => run.fit::<24>(spare),
-        32 => run.fit::<32>(spare),
-        40 => run.fit::<40>(spare),
-        48 => run.fit::<48>(spare),
-        56 => run.fit::<56>(spare),
-        _ => run.fit::<64>(spare),
-    }
+    with_vectors!(params.topics + spare, N => run.fit::<N>(spare))
 }
 
 struct Run<'a> {
     corpus: &'a Corpus,
     params: &'a LdaParams,
     threads: NonZeroUsize,
-    arch: pulp::Arch,
     progress: &'a mut dyn FnMut(Epoch),
 }
 
-/// S, and its sums over words: both are `scale` times what is stored, so that a decay touches no row.
-pub(super) struct Counts<const KP: usize> {
-    rows: Vec<[f64; KP]>,
-    sums: [f64; KP],
-    scale: f64,
-}
-
-/// Below this the rows are scaled: exact sums have room for numbers so much larger than the tokens.
-const SCALE_MIN: f64 = 1.0 / 64.0;
-
-impl<const KP: usize> Counts<KP> {
-    fn zero(words: usize) -> Self {
-        Self {
-            rows: vec![[0.0; KP]; words],
-            sums: [0.0; KP],
-            scale: 1.0,
-        }
-    }
-
-    /// Rounds every cell to a multiple of 2^−20.
-    pub(super) fn new(mut rows: Vec<[f64; KP]>) -> Self {
-        let mut sums = [0.0; KP];
-        for row in &mut rows {
-            for (sum, value) in sums.iter_mut().zip(row) {
-                *value = exact(*value);
-                *sum += *value;
-            }
-        }
-        Self {
-            rows,
-            sums,
-            scale: 1.0,
-        }
-    }
-
-    /// All counts times 1 − `rho`.
-    fn decay(&mut self, rho: f64) {
-        self.scale *= 1.0 - rho;
-        if self.scale < SCALE_MIN {
-            let (rows, scale) = (std::mem::take(&mut self.rows), self.scale);
-            let scaled = rows.into_iter().map(|row| row.map(|value| value * scale));
-            *self = Self::new(scaled.collect());
-        }
-    }
-
-    /// Adds `weight` times a part. Cells stay multiples of 2^−20, so the order of parts does not matter.
-    fn add(&mut self, arch: pulp::Arch, part: &Part<KP>, dictionary: &[u32], weight: f64) {
-        arch.dispatch(|| self.add_inlined(part, dictionary, weight));
-    }
-
-    #[inline(always)]
-    fn add_inlined(&mut self, part: &Part<KP>, dictionary: &[u32], weight: f64) {
-        let weight = weight / self.scale;
-        // Sums stay in registers while rows are written.
-        let mut sums = self.sums;
-        for (row, &word) in part.rows.iter().zip(dictionary) {
-            let cells = &mut self.rows[word as usize];
-            for ((cell, sum), value) in cells.iter_mut().zip(&mut sums).zip(row) {
-                let value = exact(f64::from(*value) * weight);
-                *cell += value;
-                *sum += value;
-            }
-        }
-        self.sums = sums;
-    }
-
-    /// Sets every count to 0.
-    fn clear(&mut self) {
-        self.rows.fill([0.0; KP]);
-        self.sums = [0.0; KP];
-        self.scale = 1.0;
-    }
-
-    /// Returns φ rows of the words in `dictionary`; lanes from `topics` on are 0.
-    #[inline(always)]
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_precision_loss,
-        reason = "the kernel works in f32"
-    )]
-    pub(super) fn phi(&self, dictionary: &[u32], topics: usize, b: f32) -> Vec<Row<KP>> {
-        let b = f64::from(b);
-        let words = self.rows.len() as f64;
-        let scale = self.scale;
-        let mut norms = [0.0; KP];
-        for (norm, sum) in norms.iter_mut().zip(&self.sums).take(topics) {
-            *norm = 1.0 / (sum * scale + words * b);
-        }
-        let mut rows = vec![[0.0; KP]; dictionary.len()];
-        for (row, &word) in rows.iter_mut().zip(dictionary) {
-            let counts = &self.rows[word as usize];
-            for ((lane, count), norm) in row.iter_mut().zip(counts).zip(&norms) {
-                *lane = ((count * scale + b) * norm) as f32;
-            }
-        }
-        rows
-    }
-
-    /// Returns S.
-    fn into_rows(self) -> Vec<[f64; KP]> {
-        let scale = self.scale;
-        let rows = self.rows.into_iter();
-        rows.map(|row| row.map(|value| value * scale)).collect()
-    }
-}
-
-/// Rounds a count to a multiple of 2^−20, so that f64 sums are exact in any order.
-pub(super) fn exact(count: f64) -> f64 {
-    // 1.5 · 2^(52 − 20): adding it makes the last bit of a number worth 2^−20.
-    const ROUND: f64 = 6_442_450_944.0;
-    (count + ROUND) - ROUND
-}
-
 impl Run<'_> {
-    fn fit<const KP: usize>(&mut self, spare: usize) -> Fit {
+    fn fit<const N: usize>(&mut self, spare: usize) -> Fit {
         let topics = self.params.topics;
         let (rows, mixtures) = match self.params.optimizer {
             Optimizer::Em => {
-                let (rows, mixtures) = self.em::<KP>();
-                let flat = |shard: Vec<Row<KP>>| {
+                let (rows, mixtures) = self.em::<N>();
+                let flat = |shard: Vec<Row<N>>| {
                     shard
                         .iter()
-                        .flat_map(|row| row[..topics].to_vec())
+                        .flat_map(|row| row.as_flattened()[..topics].to_vec())
                         .collect()
                 };
                 (rows, Some(mixtures.into_iter().map(flat).collect()))
             }
             Optimizer::Online => {
-                let wide = self.online::<KP>(topics + spare);
+                let wide = self.online::<N>(topics + spare);
                 (
                     self.polish(merge::merge_topics(wide, topics + spare, topics)),
                     None,
@@ -235,7 +113,7 @@ impl Run<'_> {
         };
         let counts = rows
             .iter()
-            .flat_map(|row| row[..topics].iter().copied())
+            .flat_map(|row| row.as_flattened()[..topics].iter().copied())
             .collect();
         Fit {
             model: LdaModel::new(topics, f64::from(self.params.word_pseudo_count), counts),
@@ -255,12 +133,12 @@ impl Run<'_> {
     }
 
     /// Returns b Σ ln φ.
-    fn log_prior<const KP: usize>(&self, counts: &Counts<KP>, topics: usize) -> f64 {
-        let (arch, b) = (self.arch, self.params.word_pseudo_count);
-        let words: Vec<u32> = (0..).take(counts.rows.len()).collect();
+    fn log_prior<const N: usize>(&self, counts: &Counts<N>, topics: usize) -> f64 {
+        let b = self.params.word_pseudo_count;
+        let words: Vec<u32> = (0..).take(counts.words()).collect();
         let chunks: Vec<_> = words.chunks(PRIOR_WORDS).collect();
         let sums = parallel::map(self.threads, &chunks, |words| {
-            arch.dispatch(LogPrior {
+            dispatch(LogPrior {
                 counts,
                 words,
                 prior: (topics, b),
@@ -270,9 +148,9 @@ impl Run<'_> {
     }
 
     /// Spark's `EMLDAOptimizer`: random soft assignment of each pair, then Jacobi updates of N_j and S. Returns both.
-    fn em<const KP: usize>(&mut self) -> (Vec<[f64; KP]>, Vec<Vec<Row<KP>>>) {
-        let (topics, seed, arch) = (self.params.topics, self.params.seed, self.arch);
-        let mut counts = Counts::<KP>::zero(self.corpus.vocabulary());
+    fn em<const N: usize>(&mut self) -> (Vec<Cells<N>>, Vec<Vec<Row<N>>>) {
+        let (topics, seed) = (self.params.topics, self.params.seed);
+        let mut counts = Counts::<N>::zero(self.corpus.vocabulary());
         let mut next = Counts::zero(self.corpus.vocabulary());
         let mut mixtures = Vec::with_capacity(self.corpus.shards.len());
         for wave in self.corpus.shards.chunks(self.threads.get() * 2) {
@@ -280,7 +158,7 @@ impl Run<'_> {
                 random_start(shard, topics, seed)
             });
             for (shard, (part, mixture)) in wave.iter().zip(starts) {
-                counts.add(arch, &part, &shard.dictionary, 1.0);
+                counts.add(&part, &shard.dictionary, 1.0);
                 mixtures.push(mixture);
             }
         }
@@ -295,13 +173,13 @@ impl Run<'_> {
     }
 
     /// One Jacobi update: adds to `next`, which is 0, and replaces the mixtures of every shard.
-    fn em_epoch<const KP: usize>(
+    fn em_epoch<const N: usize>(
         &self,
-        counts: &Counts<KP>,
-        mixtures: &mut [Vec<Row<KP>>],
-        next: &mut Counts<KP>,
+        counts: &Counts<N>,
+        mixtures: &mut [Vec<Row<N>>],
+        next: &mut Counts<N>,
     ) -> Likelihood {
-        let (arch, threads) = (self.arch, self.threads);
+        let threads = self.threads;
         let (topics, a) = (self.params.topics, self.params.document_pseudo_count);
         let b = self.params.word_pseudo_count;
         let mut likelihood = Likelihood::default();
@@ -310,7 +188,7 @@ impl Run<'_> {
         for (shards, mixtures) in waves.zip(mixtures.chunks_mut(wave_shards)) {
             let wave: Vec<_> = shards.iter().zip(mixtures.iter()).collect();
             let parts = parallel::map(threads, &wave, |(shard, mixtures)| {
-                arch.dispatch(EmShard {
+                dispatch(EmShard {
                     shard,
                     topics_of: TopicsOf::Counts(counts, b),
                     prior: (topics, a),
@@ -318,7 +196,7 @@ impl Run<'_> {
                 })
             });
             for ((mixture, shard), (part, updated)) in mixtures.iter_mut().zip(shards).zip(parts) {
-                next.add(arch, &part, &shard.dictionary, 1.0);
+                next.add(&part, &shard.dictionary, 1.0);
                 likelihood += part.likelihood;
                 *mixture = updated;
             }
@@ -327,16 +205,16 @@ impl Run<'_> {
     }
 
     /// Folds `shards` in under the topics of `counts`.
-    fn fold_in<const KP: usize>(
+    fn fold_in<const N: usize>(
         &self,
         shards: &[&Shard],
-        counts: &Counts<KP>,
+        counts: &Counts<N>,
         topics: usize,
-    ) -> Vec<Part<KP>> {
-        let (arch, a) = (self.arch, self.params.document_pseudo_count);
+    ) -> Vec<Part<N>> {
+        let a = self.params.document_pseudo_count;
         let b = self.params.word_pseudo_count;
         parallel::map(self.threads, shards, |shard| {
-            arch.dispatch(FoldInShard {
+            dispatch(FoldInShard {
                 shard,
                 topics_of: TopicsOf::Counts(counts, b),
                 prior: (topics, a),
@@ -345,16 +223,16 @@ impl Run<'_> {
     }
 
     /// Adds `weight` times the parts of `shards`; returns their likelihood.
-    fn add_parts<const KP: usize>(
+    fn add_parts<const N: usize>(
         &self,
-        counts: &mut Counts<KP>,
-        parts: &[Part<KP>],
+        counts: &mut Counts<N>,
+        parts: &[Part<N>],
         shards: &[&Shard],
         weight: f64,
     ) -> Likelihood {
         let mut likelihood = Likelihood::default();
         for (part, shard) in parts.iter().zip(shards) {
-            counts.add(self.arch, part, &shard.dictionary, weight);
+            counts.add(part, &shard.dictionary, weight);
             likelihood += part.likelihood;
         }
         likelihood
@@ -362,8 +240,8 @@ impl Run<'_> {
 
     /// Minibatches with natural-gradient steps, from topics made of documents.
     #[expect(clippy::cast_precision_loss, reason = "ratios of document counts")]
-    fn online<const KP: usize>(&mut self, topics: usize) -> Vec<[f64; KP]> {
-        let mut counts = Counts::new(start::of_documents::<KP>(
+    fn online<const N: usize>(&mut self, topics: usize) -> Vec<Cells<N>> {
+        let mut counts = Counts::new(start::of_documents::<N>(
             self.corpus,
             topics,
             self.params.seed,
@@ -386,10 +264,10 @@ impl Run<'_> {
     }
 
     /// S = (1 − ρ) S + ρ · scale · what the batch adds.
-    fn minibatch<const KP: usize>(
+    fn minibatch<const N: usize>(
         &self,
         batch: &[&Shard],
-        counts: &mut Counts<KP>,
+        counts: &mut Counts<N>,
         topics: usize,
         (rho, scale): (f64, f64),
     ) -> Likelihood {
@@ -400,7 +278,7 @@ impl Run<'_> {
     }
 
     /// Batch epochs until the log-likelihood stands still.
-    fn polish<const KP: usize>(&mut self, rows: Vec<[f64; KP]>) -> Vec<[f64; KP]> {
+    fn polish<const N: usize>(&mut self, rows: Vec<Cells<N>>) -> Vec<Cells<N>> {
         let corpus = self.corpus;
         let shards: Vec<_> = corpus.shards.iter().collect();
         let topics = self.params.topics;

@@ -1,16 +1,18 @@
 //! Merges superfluous topics.
 
+use crate::ml::lda::counts::Cells;
+
 /// Words by which topics are compared: the most frequent ones; the rest moves no decision and would cost most of the time.
 const WORDS_COMPARED: usize = 1 << 15;
 
 /// Merges the two topics whose union loses least log-likelihood of words, until `wanted` are left; ties go to the lower numbers.
-pub(super) fn merge_topics<const KP: usize>(
-    mut rows: Vec<[f64; KP]>,
+pub(super) fn merge_topics<const N: usize>(
+    mut rows: Vec<Cells<N>>,
     mut topics: usize,
     wanted: usize,
-) -> Vec<[f64; KP]> {
+) -> Vec<Cells<N>> {
     let mut by_count: Vec<usize> = (0..rows.len()).collect();
-    let count = |word: &usize| rows[*word].iter().sum::<f64>();
+    let count = |word: &usize| rows[*word].as_flattened().iter().sum::<f64>();
     let compared = WORDS_COMPARED.min(rows.len());
     if compared < rows.len() {
         by_count.select_nth_unstable_by(compared, |left, right| {
@@ -22,7 +24,12 @@ pub(super) fn merge_topics<const KP: usize>(
     frequent.sort_unstable();
     while topics > wanted {
         let columns: Vec<Vec<f64>> = (0..topics)
-            .map(|k| frequent.iter().map(|&word| rows[word][k]).collect())
+            .map(|k| {
+                frequent
+                    .iter()
+                    .map(|&word| rows[word].as_flattened()[k])
+                    .collect()
+            })
             .collect();
         let alone: Vec<f64> = columns
             .iter()
@@ -44,6 +51,7 @@ pub(super) fn merge_topics<const KP: usize>(
         let (_, left, right) = best;
         topics -= 1;
         for row in &mut rows {
+            let row = row.as_flattened_mut();
             row[left] += row[right];
             row[right] = row[topics];
             row[topics] = 0.0;

@@ -10,10 +10,11 @@
 //!
 //! **Same bits everywhere.** A document's shard is a hash of its key, documents of a shard are sorted by key, and a shard's
 //! contribution to S is rounded to a multiple of 2^−20, of which f64 sums below 2^32 are exact: neither the number of threads
-//! nor the order of the shards nor the order of the input can change a bit. Sums over topics have one fixed order of lanes and
-//! no fused multiply-add, so they do not depend on the processor either.
+//! nor the order of the shards nor the order of the input can change a bit. Sums over topics have one fixed order of lanes, and
+//! where a product is added it is fused, with or without an instruction for that, so they do not depend on the processor either.
 
 mod corpus;
+mod counts;
 mod fit;
 mod kernel;
 mod merge;
@@ -21,6 +22,7 @@ mod model;
 mod params;
 mod score;
 mod shard;
+mod simd;
 mod start;
 
 pub use corpus::Corpus;

@@ -6,6 +6,11 @@ use crate::ml::lda::Corpus;
 use crate::ml::lda::corpus::Shard;
 use crate::ml::lda::kernel;
 use crate::ml::lda::kernel::Row;
+use crate::ml::lda::simd::Lanes;
+use crate::ml::lda::simd::WIDTH;
+use crate::ml::lda::simd::Work;
+use crate::ml::lda::simd::dispatch;
+use crate::ml::lda::simd::with_vectors;
 use crate::parallel;
 
 /// Topics of a corpus.
@@ -27,9 +32,6 @@ pub struct MixtureParams {
     /// Stops when the mix moves less than this share.
     pub tolerance: f32,
 }
-
-/// Lanes of the kernel that evaluates a model.
-pub(super) const LANES: usize = 64;
 
 impl LdaModel {
     /// Makes a model of expected counts: `counts` is S, words × topics, row-major; `word_pseudo_count` is b.
@@ -83,14 +85,14 @@ impl LdaModel {
         clippy::cast_precision_loss,
         reason = "the kernel works in f32"
     )]
-    pub(super) fn phi<const KP: usize>(&self, dictionary: &[u32], sums: &[f64]) -> Vec<Row<KP>> {
+    pub(super) fn phi<const N: usize>(&self, dictionary: &[u32], sums: &[f64]) -> Vec<Row<N>> {
         let words = (self.counts.len() / self.topics) as f64;
         let b = self.word_pseudo_count;
         let rows = dictionary.iter().map(|&word| {
             let start = word as usize * self.topics;
-            let mut row = [0.0; KP];
+            let mut row = [[0.0; WIDTH]; N];
             let counts = &self.counts[start..start + self.topics];
-            for ((lane, count), sum) in row.iter_mut().zip(counts).zip(sums) {
+            for ((lane, count), sum) in row.as_flattened_mut().iter_mut().zip(counts).zip(sums) {
                 *lane = ((count + b) / (sum + words * b)) as f32;
             }
             row
@@ -100,15 +102,15 @@ impl LdaModel {
 
     /// Returns φ rows without the prior; 0 in a topic without counts.
     #[expect(clippy::cast_possible_truncation, reason = "the kernel works in f32")]
-    pub(super) fn plain_phi<const KP: usize>(
+    pub(super) fn plain_phi<const N: usize>(
         &self,
         dictionary: &[u32],
         sums: &[f64],
-    ) -> Vec<Row<KP>> {
+    ) -> Vec<Row<N>> {
         let rows = dictionary.iter().map(|&word| {
             let counts = &self.counts[word as usize * self.topics..][..self.topics];
-            let mut row = [0.0; KP];
-            for ((lane, count), sum) in row.iter_mut().zip(counts).zip(sums) {
+            let mut row = [[0.0; WIDTH]; N];
+            for ((lane, count), sum) in row.as_flattened_mut().iter_mut().zip(counts).zip(sums) {
                 *lane = if *sum > 0.0 {
                     (count / sum) as f32
                 } else {
@@ -131,45 +133,76 @@ impl LdaModel {
         threads: NonZeroUsize,
     ) -> f64 {
         let sums = self.topic_counts();
-        let parts = parallel::map(threads, &observed.shards, |shard| {
-            self.shard_likelihood(shard, held, &sums, params)
-        });
+        let parts = parallel::map(
+            threads,
+            &observed.shards,
+            |shard| with_vectors!(self.topics, N => self.shard_likelihood::<N>(shard, held, &sums, params)),
+        );
         let (log_likelihood, tokens) = parts
             .iter()
             .fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
         (-log_likelihood / f64::max(tokens, 1.0)).exp()
     }
 
-    fn shard_likelihood(
+    /// Returns Σ m ln(φ·θ) and Σ m.
+    fn shard_likelihood<const N: usize>(
         &self,
         observed: &Shard,
         held: &Corpus,
         sums: &[f64],
         params: &MixtureParams,
     ) -> (f64, f64) {
-        let phi: Vec<Row<LANES>> = self.phi(&observed.dictionary, sums);
-        let stop = (params.sweeps_max, params.tolerance);
+        let phi: Vec<Row<N>> = self.phi(&observed.dictionary, sums);
         let mut total = (0.0, 0.0);
         for (index, &key) in observed.keys.iter().enumerate() {
             let Some((shard, other)) = held.find(key) else {
                 continue;
             };
-            let prior = (self.topics, params.document_pseudo_count);
-            let g = kernel::fold_in(&phi, observed.document(index), prior, stop);
-            let norm: f32 = g.iter().sum();
             let (words, counts) = shard.document(other);
             let ids: Vec<u32> = words
                 .iter()
                 .map(|&word| shard.dictionary[word as usize])
                 .collect();
-            let rows: Vec<Row<LANES>> = self.phi(&ids, sums);
-            for (row, &count) in rows.iter().zip(counts) {
-                let p = f64::from(kernel::dot(row, &g)) / f64::from(norm);
-                total.0 += f64::from(count) * p.max(1e-300).ln();
-                total.1 += f64::from(count);
-            }
+            total.0 += dispatch(Completion {
+                phi: &phi,
+                observed: observed.document(index),
+                rows: &self.phi::<N>(&ids, sums),
+                held: counts,
+                topics: self.topics,
+                params,
+            });
+            total.1 += counts.iter().map(|&count| f64::from(count)).sum::<f64>();
         }
         total
+    }
+}
+
+/// Σ m ln(φ·θ) of one document's held half.
+struct Completion<'a, const N: usize> {
+    phi: &'a [Row<N>],
+    observed: (&'a [u32], &'a [f32]),
+    /// φ of each word of the held half, and its count.
+    rows: &'a [Row<N>],
+    held: &'a [f32],
+    topics: usize,
+    params: &'a MixtureParams,
+}
+
+impl<const N: usize> Work for Completion<'_, N> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<S: Lanes>(self, simd: S) -> f64 {
+        let prior = (self.topics, self.params.document_pseudo_count);
+        let stop = (self.params.sweeps_max, self.params.tolerance);
+        let g = kernel::fold_in(simd, self.phi, self.observed, prior, stop);
+        let norm = kernel::total(simd, &g);
+        let mut log_likelihood = 0.0;
+        for (row, &count) in self.rows.iter().zip(self.held) {
+            let p = f64::from(kernel::dot(simd, row, &g)) / f64::from(norm);
+            log_likelihood += f64::from(count) * p.max(1e-300).ln();
+        }
+        log_likelihood
     }
 }
 

@@ -7,33 +7,23 @@ use crate::ml::lda::Corpus;
 use crate::ml::lda::Fit;
 use crate::ml::lda::LdaModel;
 use crate::ml::lda::corpus::Shard;
-use crate::ml::lda::fit::exact;
-use crate::ml::lda::kernel;
-use crate::ml::lda::kernel::Row;
-use crate::ml::lda::model::LANES;
+use crate::ml::lda::counts::exact;
 use crate::ml::lda::shard::FoldInShard;
-use crate::ml::lda::shard::SCORE_SWEEPS_MAX;
-use crate::ml::lda::shard::SCORE_TOLERANCE;
 use crate::ml::lda::shard::ScoreShard;
+use crate::ml::lda::shard::TopicCounts;
 use crate::ml::lda::shard::TopicsOf;
+use crate::ml::lda::simd::dispatch;
+use crate::ml::lda::simd::with_vectors;
 use crate::parallel;
 
 impl Fit {
     /// Returns the topics after one batch epoch over another corpus of the same words, and forgets the mixes.
     #[must_use]
     pub fn over(&self, corpus: &Corpus, params: &CheckedLdaParams, threads: NonZeroUsize) -> Self {
-        match self.model.topics().div_ceil(8) * 8 {
-            8 => self.over_of::<8>(corpus, params, threads),
-            16 => self.over_of::<16>(corpus, params, threads),
-            24 => self.over_of::<24>(corpus, params, threads),
-            32 => self.over_of::<32>(corpus, params, threads),
-            40 => self.over_of::<40>(corpus, params, threads),
-            48 => self.over_of::<48>(corpus, params, threads),
-            _ => self.over_of::<56>(corpus, params, threads),
-        }
+        with_vectors!(self.model.topics(), N => self.over_of::<N>(corpus, params, threads))
     }
 
-    fn over_of<const KP: usize>(
+    fn over_of<const N: usize>(
         &self,
         corpus: &Corpus,
         params: &CheckedLdaParams,
@@ -41,11 +31,10 @@ impl Fit {
     ) -> Self {
         let topics = self.model.topics();
         let sums = self.model.topic_counts();
-        let arch = pulp::Arch::new();
         let mut counts = vec![0.0; self.model.counts().len()];
         for wave in corpus.shards.chunks(threads.get() * 2) {
             let parts = parallel::map(threads, wave, |shard| {
-                arch.dispatch(FoldInShard::<KP> {
+                dispatch(FoldInShard::<N> {
                     shard,
                     topics_of: TopicsOf::Model(&self.model, &sums),
                     prior: (topics, params.get().document_pseudo_count),
@@ -55,7 +44,7 @@ impl Fit {
                 for (row, &word) in part.rows.iter().zip(&shard.dictionary) {
                     let cells = counts[word as usize * topics..].iter_mut();
                     cells
-                        .zip(&row[..topics])
+                        .zip(&row.as_flattened()[..topics])
                         .for_each(|(cell, value)| *cell += exact(f64::from(*value)));
                 }
             }
@@ -82,15 +71,17 @@ impl Fit {
             .iter()
             .map(|&word| shard.dictionary[word as usize])
             .collect();
-        let phi: Vec<Row<LANES>> = self.model.phi(&ids, topic_counts);
         let local: Vec<u32> = (0..).take(ids.len()).collect();
-        let a = params.get().document_pseudo_count;
-        let stop = (SCORE_SWEEPS_MAX, SCORE_TOLERANCE);
-        let g = kernel::fold_in(&phi, (&local, counts), (self.model.topics(), a), stop);
-        let mix = g
-            .iter()
-            .take(self.model.topics())
-            .map(|weight| f64::from((weight - a).max(0.0)));
+        let prior = (self.model.topics(), params.get().document_pseudo_count);
+        let counts: Vec<f32> = with_vectors!(prior.0, N => {
+            let row = dispatch(TopicCounts::<N> {
+                phi: &self.model.phi(&ids, topic_counts),
+                document: (&local, counts),
+                prior,
+            });
+            row.as_flattened()[..prior.0].to_vec()
+        });
+        let mix = counts.iter().map(|&count| f64::from(count));
         let total = mix.clone().sum::<f64>().max(1e-30);
         Some(mix.map(|weight| weight / total).collect())
     }
@@ -104,18 +95,10 @@ impl Fit {
         threads: NonZeroUsize,
         sink: impl FnMut(f32),
     ) {
-        match self.model.topics().div_ceil(8) * 8 {
-            8 => self.scores_of::<8>(corpus, params, threads, sink),
-            16 => self.scores_of::<16>(corpus, params, threads, sink),
-            24 => self.scores_of::<24>(corpus, params, threads, sink),
-            32 => self.scores_of::<32>(corpus, params, threads, sink),
-            40 => self.scores_of::<40>(corpus, params, threads, sink),
-            48 => self.scores_of::<48>(corpus, params, threads, sink),
-            _ => self.scores_of::<56>(corpus, params, threads, sink),
-        }
+        with_vectors!(self.model.topics(), N => self.scores_of::<N>(corpus, params, threads, sink));
     }
 
-    fn scores_of<const KP: usize>(
+    fn scores_of<const N: usize>(
         &self,
         corpus: &Corpus,
         params: &CheckedLdaParams,
@@ -124,7 +107,6 @@ impl Fit {
     ) {
         let prior = (self.model.topics(), params.get().document_pseudo_count);
         let sums = self.model.topic_counts();
-        let arch = pulp::Arch::new();
         let mixtures = |index: usize| {
             let kept = self.mixtures.as_ref()?.get(index)?;
             let documents = corpus.shards[index].keys.len();
@@ -133,7 +115,7 @@ impl Fit {
         let shards: Vec<(usize, &Shard)> = corpus.shards.iter().enumerate().collect();
         for wave in shards.chunks(threads.get() * 2) {
             let scores = parallel::map(threads, wave, |&(index, shard)| {
-                arch.dispatch(ScoreShard::<KP> {
+                dispatch(ScoreShard::<N> {
                     shard,
                     phi: &self.model.phi(&shard.dictionary, &sums),
                     plain: &self.model.plain_phi(&shard.dictionary, &sums),

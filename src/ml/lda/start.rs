@@ -2,6 +2,8 @@
 
 use crate::ml::lda::Corpus;
 use crate::ml::lda::corpus::Shard;
+use crate::ml::lda::counts::Cells;
+use crate::ml::lda::simd::WIDTH;
 use crate::ml::rng;
 
 /// A use of random numbers.
@@ -30,11 +32,11 @@ fn candidates(corpus: &Corpus) -> Vec<(&Shard, usize)> {
     clippy::cast_possible_truncation,
     reason = "shares of the tokens; rank below the documents"
 )]
-pub(super) fn of_documents<const KP: usize>(
+pub(super) fn of_documents<const N: usize>(
     corpus: &Corpus,
     topics: usize,
     seed: u64,
-) -> Vec<[f64; KP]> {
+) -> Vec<Cells<N>> {
     let share = 0.5 / topics as f64;
     let mut background = vec![0.0; corpus.vocabulary()];
     for shard in &corpus.shards {
@@ -43,11 +45,11 @@ pub(super) fn of_documents<const KP: usize>(
         }
     }
     let with_background = |count: &f64| {
-        let mut row = [0.0; KP];
-        row[..topics].fill(share * count);
+        let mut row = [[0.0; WIDTH]; N];
+        row.as_flattened_mut()[..topics].fill(share * count);
         row
     };
-    let mut rows: Vec<[f64; KP]> = background.iter().map(with_background).collect();
+    let mut rows: Vec<Cells<N>> = background.iter().map(with_background).collect();
     let documents = candidates(corpus);
     for (topic, number) in (0..topics).zip(0_u64..) {
         let draws = 0..START_DOCUMENTS.min(documents.len());
@@ -66,7 +68,7 @@ pub(super) fn of_documents<const KP: usize>(
             let (words, counts) = shard.document(index);
             for (&word, &count) in words.iter().zip(counts) {
                 let word = shard.dictionary[word as usize] as usize;
-                rows[word][topic] += weight * f64::from(count.sqrt());
+                rows[word].as_flattened_mut()[topic] += weight * f64::from(count.sqrt());
             }
         }
     }

@@ -14,6 +14,8 @@ const EXTENSION_MAP: u16 = 2;
 const EXPORTER_INFO: u16 = 7;
 const SAMPLER_LEGACY: u16 = 9;
 const SAMPLER: u16 = 15;
+/// Bytes of a sampler's body, as nfdump 1.7 writes it; releases between wrote that of 1.6 under the new number.
+const SAMPLER_BYTES: usize = 20;
 const FLOW_TYPES: [u16; 3] = [1, 10, 11];
 const FAMILY_IPV4: u16 = 2;
 const FAMILY_IPV6: u16 = 10;
@@ -55,6 +57,9 @@ impl Context {
                 EXTENSION_MAP => self.add_map(record.body),
                 EXPORTER_INFO => self.add_exporter(record.body),
                 SAMPLER_LEGACY => self.add_sampler_legacy(record.body),
+                SAMPLER if record.body.remaining() < SAMPLER_BYTES => {
+                    self.add_sampler_legacy(record.body)
+                }
                 SAMPLER => self.add_sampler(record.body),
                 _ => Ok(false),
             };
@@ -168,4 +173,47 @@ fn ipv4_in_union(bytes: [u8; 16]) -> IpAddr {
 pub(super) fn ipv6_of_words(bytes: [u8; 16]) -> IpAddr {
     let words = u128::from_le_bytes(bytes);
     IpAddr::V6(Ipv6Addr::from_bits(words.rotate_left(64)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Context;
+
+    /// Records as the structs of nfdump's `exporter.h` lay them out on a little-endian machine.
+    #[test]
+    fn samplers_of_each_layout() {
+        let new = |exporter: u16, packets: u32, space: u32| {
+            let mut record = Vec::new();
+            for part in [15_u16, 24, exporter, 1] {
+                record.extend(part.to_le_bytes());
+            }
+            record.extend((-1_i64).to_le_bytes());
+            record.extend(packets.to_le_bytes());
+            record.extend(space.to_le_bytes());
+            record
+        };
+        let old = |kind: u16, exporter: u16, interval: u32| {
+            let mut record = Vec::new();
+            record.extend(kind.to_le_bytes());
+            record.extend(16_u16.to_le_bytes());
+            record.extend(7_u32.to_le_bytes());
+            record.extend(interval.to_le_bytes());
+            record.extend(1_u16.to_le_bytes());
+            record.extend(exporter.to_le_bytes());
+            record
+        };
+        let records = [
+            new(1, 1, 99),
+            new(2, 2, 18),
+            new(3, 0, 5),
+            old(9, 4, 500),
+            old(15, 5, 0),
+            old(15, 6, 64),
+        ];
+        let mut context = Context::default();
+        context.scan(&records.concat(), 6);
+        let rates: Vec<u32> = (0..=6).map(|exporter| context.sampling(exporter)).collect();
+        assert_eq!(rates, [1, 100, 10, 1, 500, 1, 64]);
+        assert_eq!(context.unknown_records(), 0);
+    }
 }
