@@ -55,7 +55,7 @@ def row(name, figures, **more):
 
 def run(warehouse, *more):
     job = ROOT / "jobs/flow.yaml"
-    return measure([KLIEG, "run", job, "--date", DAY, "-D", f"warehouse={warehouse}", "--redo", *more])[0]
+    return measure([KLIEG, "run", job, "--date", DAY, "-D", f"warehouse={warehouse}", "--reprocess", "all", *more])[0]
 
 
 def warehouse_of(name, file):

@@ -11,6 +11,7 @@ use crate::cli::groups;
 use crate::cli::groups::By;
 use crate::cli::render;
 use crate::cli::run;
+use crate::cli::run::Range;
 use crate::config::Layers;
 use crate::job::Job;
 use crate::synth;
@@ -82,7 +83,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         &flags,
         None,
     )?;
-    let results = run::execute(&job, &[day], false)?;
+    let results = run::execute(&job, &[day], &Range::ONE)?;
     let code = results.exit_code();
     if code != 0 {
         return Ok(code);

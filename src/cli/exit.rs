@@ -8,6 +8,7 @@ use crate::config;
 use crate::engine::ingest::IngestError;
 use crate::engine::source;
 use crate::job::DayError;
+use crate::job::HistoryError;
 use crate::job::JobError;
 use crate::ml::lda::ParamsError;
 use crate::step::StepError;
@@ -87,9 +88,8 @@ pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
 pub(super) fn day_code(error: &DayError) -> u8 {
     match error {
         DayError::Lock(LockError::Held { .. }) => LOCKED,
-        DayError::Lock(LockError::Io { error, .. }) | DayError::Report { error, .. } => {
-            write_code(error)
-        }
+        DayError::Lock(LockError::Io { error, .. }) => write_code(error),
+        DayError::History(HistoryError { error, .. }) => write_code(error),
         DayError::Store(store) => write_code(&store.error),
         DayError::Engine(_) => FAILED,
         DayError::Step { error, .. } => step_code(error),
@@ -111,7 +111,8 @@ pub(super) fn advice(error: &DayError) -> &'static str {
 
 fn io_of(error: &DayError) -> Option<&io::Error> {
     match error {
-        DayError::Lock(LockError::Io { error, .. }) | DayError::Report { error, .. } => Some(error),
+        DayError::Lock(LockError::Io { error, .. })
+        | DayError::History(HistoryError { error, .. }) => Some(error),
         DayError::Store(store) => Some(&store.error),
         DayError::Step { error, .. } => match error {
             StepError::Io { error, .. } => Some(error),

@@ -4,11 +4,13 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::ValueEnum;
 
 use crate::cli::exit;
 use crate::config::Layers;
 use crate::config::Origin;
 use crate::job::Job;
+use crate::job::Reprocess;
 use crate::table::hive::Day;
 
 /// The site.
@@ -52,6 +54,30 @@ pub(super) struct DayArgs {
     /// Last day of a range, inclusive
     #[arg(long, value_name = "DAY", requires = "from")]
     to: Option<String>,
+}
+
+/// Which of them a run does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(super) enum ReprocessArg {
+    /// Days of which nothing is published
+    Missing,
+    /// Days whose last run failed
+    Failed,
+    /// Days that are not up to date: missing, or with other raw files, settings or version
+    Changed,
+    /// Every day, also what is up to date and what has lost raw files
+    All,
+}
+
+impl From<ReprocessArg> for Reprocess {
+    fn from(arg: ReprocessArg) -> Self {
+        match arg {
+            ReprocessArg::Missing => Self::Missing,
+            ReprocessArg::Failed => Self::Failed,
+            ReprocessArg::Changed => Self::Changed,
+            ReprocessArg::All => Self::All,
+        }
+    }
 }
 
 /// The most days of one range.

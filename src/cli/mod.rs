@@ -7,12 +7,14 @@ mod eval;
 mod eval_counts;
 mod exit;
 mod groups;
+mod history;
 mod inspect;
 mod job_args;
 mod nfdump_csv;
 mod plan;
 mod render;
 mod run;
+mod status;
 mod synth;
 mod top;
 
@@ -37,6 +39,9 @@ enum Command {
     Plan(plan::Args),
     Check(check::Args),
     Top(top::Args),
+    Status(status::Args),
+    History(history::HistoryArgs),
+    Show(history::ShowArgs),
     Inspect(inspect::Args),
     Synth(synth::Args),
     Eval(eval::Args),
@@ -55,6 +60,9 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::run(args),
         Command::Check(args) => check::run(args),
         Command::Top(args) => top::run(args),
+        Command::Status(args) => status::run(args),
+        Command::History(args) => history::history(args),
+        Command::Show(args) => history::show(args),
         Command::Synth(args) => synth::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Inspect(args) => inspect::run(args),

@@ -1,5 +1,6 @@
 //! Events to people: bars on a terminal, plain lines otherwise; all of it on stderr.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::io::Write as _;
 use std::sync::Mutex;
@@ -23,11 +24,14 @@ pub(super) struct Renderer {
 }
 
 struct State {
+    /// What the bar shows.
     label: String,
-    last: Instant,
+    /// When each piece of work last had a line.
+    told: BTreeMap<String, Instant>,
 }
 
 impl Renderer {
+    /// A bar on a terminal, lines elsewhere.
     pub(super) fn new() -> Self {
         let style =
             ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} {elapsed}, {eta} left");
@@ -36,11 +40,20 @@ impl Renderer {
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar
         });
+        Self::with(bar)
+    }
+
+    /// Lines, for several pieces of work at a time.
+    pub(super) fn of_lines() -> Self {
+        Self::with(None)
+    }
+
+    fn with(bar: Option<ProgressBar>) -> Self {
         Self {
             bar,
             state: Mutex::new(State {
                 label: String::new(),
-                last: Instant::now(),
+                told: BTreeMap::new(),
             }),
         }
     }
@@ -60,25 +73,21 @@ impl Events for Renderer {
 
     fn progress(&self, label: &str, done: u64, total: u64, note: &str) {
         let mut state = self.state();
-        let is_new = state.label != label;
-        if is_new {
-            label.clone_into(&mut state.label);
-        }
-        match &self.bar {
-            Some(bar) => {
-                if is_new {
-                    bar.reset();
-                }
-                bar.set_length(total);
-                bar.set_position(done);
-                bar.set_message(format!("{label}, {note}"));
-            }
-            None if is_new || state.last.elapsed() >= LINE_EVERY => {
-                state.last = Instant::now();
+        let Some(bar) = &self.bar else {
+            let is_due = |told: &Instant| told.elapsed() >= LINE_EVERY;
+            if state.told.get(label).is_none_or(is_due) {
+                state.told.insert(label.to_owned(), Instant::now());
                 say(&format!("{label}: {done} of {total}, {note}"));
             }
-            None => {}
+            return;
+        };
+        if state.label != label {
+            label.clone_into(&mut state.label);
+            bar.reset();
         }
+        bar.set_length(total);
+        bar.set_position(done);
+        bar.set_message(format!("{label}, {note}"));
     }
 }
 

@@ -1,6 +1,7 @@
 //! `klieg run`: runs the steps of a job on days.
 
 use std::io::Write as _;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -14,14 +15,17 @@ use tokio::signal::unix::signal;
 use crate::cli::exit;
 use crate::cli::job_args::DayArgs;
 use crate::cli::job_args::JobArgs;
+use crate::cli::job_args::ReprocessArg;
 use crate::cli::render;
 use crate::cli::render::Renderer;
 use crate::job;
 use crate::job::DayError;
 use crate::job::DayOutcome;
+use crate::job::DayResult;
 use crate::job::Job;
+use crate::job::Reprocess;
 use crate::job::RunOptions;
-use crate::step::Events as _;
+use crate::step::Events;
 use crate::store;
 use crate::table::hive::Day;
 
@@ -31,18 +35,28 @@ use crate::table::hive::Day;
 Examples:
   klieg run jobs/flow.yaml --date 2016-07-08 -D warehouse=/data/spot
   klieg run jobs/flow.yaml --from 2016-07-01 --to 2016-07-08 --steps ingest
-  klieg run jobs/flow.yaml --date 20160708 --redo --output json
+  klieg run jobs/flow.yaml --date 20160708 --reprocess all --output json
+  klieg run jobs/flow.yaml --from 2016-06-01 --to 2016-07-08 --backwards --reprocess failed --max-failures 3
 
-A day that is up to date (same raw files, settings and version) is skipped. What is published is replaced in one step, so
+A day that is up to date (same raw files, settings and version) is skipped. A day that fails does not stop the others. What is published is replaced in one step, so
 readers see the old result or the new one; a step that fails or is stopped changes nothing.")]
 pub(super) struct Args {
     #[command(flatten)]
     job: JobArgs,
     #[command(flatten)]
     days: DayArgs,
-    /// Do days that are up to date too
+    /// Which days to do
+    #[arg(long, value_enum, default_value = "changed", value_name = "WHICH")]
+    reprocess: ReprocessArg,
+    /// The last day first
     #[arg(long)]
-    redo: bool,
+    backwards: bool,
+    /// Days at a time; they share the threads and the memory
+    #[arg(long, default_value = "1", value_name = "N")]
+    parallel: NonZeroUsize,
+    /// Begin no more days after so many have failed
+    #[arg(long, value_name = "N")]
+    max_failures: Option<NonZeroUsize>,
     /// Form of the summary on stdout
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
@@ -61,19 +75,43 @@ enum Output {
 /// What happened to each day.
 pub(super) struct Results {
     run_id: String,
-    days: Vec<(Day, Result<DayOutcome, DayError>)>,
+    days: Vec<(Day, DayResult)>,
+}
+
+/// How a range is done.
+pub(super) struct Range {
+    pub(super) reprocess: Reprocess,
+    pub(super) parallel: NonZeroUsize,
+    pub(super) failures_max: usize,
+}
+
+impl Range {
+    /// One day, where it is not up to date.
+    pub(super) const ONE: Self = Self {
+        reprocess: Reprocess::Changed,
+        parallel: NonZeroUsize::MIN,
+        failures_max: usize::MAX,
+    };
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
-    let days = args.days.days()?;
+    let mut days = args.days.days()?;
+    if args.backwards {
+        days.reverse();
+    }
     let job = args.job.job()?;
-    let results = execute(&job, &days, args.redo)?;
+    let range = Range {
+        reprocess: args.reprocess.into(),
+        parallel: args.parallel,
+        failures_max: args.max_failures.map_or(usize::MAX, NonZeroUsize::get),
+    };
+    let results = execute(&job, &days, &range)?;
     results.print(args.output, &job)?;
     Ok(results.exit_code())
 }
 
 /// Runs a job on days in order and tells people on stderr.
-pub(super) fn execute(job: &Job, days: &[Day], redo: bool) -> anyhow::Result<Results> {
+pub(super) fn execute(job: &Job, days: &[Day], range: &Range) -> anyhow::Result<Results> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // One more, so that signals are heard while all others compute.
         .worker_threads(job.config.threads.get() + 1)
@@ -82,25 +120,28 @@ pub(super) fn execute(job: &Job, days: &[Day], redo: bool) -> anyhow::Result<Res
         .context("cannot start threads")?;
     let options = RunOptions {
         run_id: run_id(),
-        redo,
+        reprocess: range.reprocess,
+        parallel: range.parallel,
+        failures_max: range.failures_max,
+        tell_failure,
         now,
     };
-    let events = Renderer::new();
+    let events = match range.parallel.get() {
+        1 => Renderer::new(),
+        _ => Renderer::of_lines(),
+    };
     let work_area = job.config.warehouse.join(job::WORK_AREA);
     listen(&runtime, &work_area, &options.run_id)?;
-    let mut results = Results {
-        run_id: options.run_id.clone(),
-        days: Vec::with_capacity(days.len()),
-    };
-    for &day in days {
-        let result = runtime.block_on(job::run_day(job, day, &options, &events));
-        if let Err(error) = &result {
-            let advice = exit::advice(error);
-            events.line(&format!("klieg: {day}: {error}{advice}"));
-        }
-        results.days.push((day, result));
-    }
-    Ok(results)
+    let results = job::run_days(job, days, &options, &events, runtime.handle())?;
+    Ok(Results {
+        run_id: options.run_id,
+        days: days.iter().copied().zip(results).collect(),
+    })
+}
+
+fn tell_failure(events: &dyn Events, day: Day, error: &DayError) {
+    let advice = exit::advice(error);
+    events.line(&format!("klieg: {day}: {error}{advice}"));
 }
 
 /// Stops on SIGINT and SIGTERM.
@@ -153,27 +194,21 @@ fn run_id() -> String {
 }
 
 impl Results {
-    fn count(&self, is_counted: impl Fn(&DayOutcome) -> bool) -> usize {
-        let done = self
-            .days
-            .iter()
-            .filter_map(|(_, result)| result.as_ref().ok());
-        done.filter(|outcome| is_counted(outcome)).count()
+    fn done(&self) -> impl Iterator<Item = &DayOutcome> {
+        self.days.iter().filter_map(|(_, result)| match result {
+            DayResult::Done(outcome) => Some(outcome),
+            _ => None,
+        })
     }
 
     fn failed(&self) -> usize {
-        self.days
-            .iter()
-            .filter(|(_, result)| result.is_err())
-            .count()
+        let codes = self.days.iter().map(|(_, result)| code(result));
+        codes.flatten().filter(|&code| code != 0).count()
     }
 
-    /// 0; the code of the failure where every day failed alike; 1 where some failed.
+    /// 0; the code of the failure where every day that was begun failed alike; 1 where some failed.
     pub(super) fn exit_code(&self) -> u8 {
-        let mut codes = self
-            .days
-            .iter()
-            .map(|(_, result)| result.as_ref().map_or_else(exit::day_code, |_| 0));
+        let mut codes = self.days.iter().filter_map(|(_, result)| code(result));
         let first = codes.next().unwrap_or(0);
         if codes.all(|code| code == first) {
             first
@@ -183,38 +218,23 @@ impl Results {
     }
 
     fn status(&self) -> &'static str {
-        match (self.failed(), self.days.len()) {
+        match (self.failed(), self.done().count()) {
             (0, _) => "ok",
-            (failed, all) if failed == all => "failed",
+            (_, 0) => "failed",
             _ => "partial",
         }
     }
 
     fn rows(&self) -> u64 {
-        let done = self
-            .days
-            .iter()
-            .filter_map(|(_, result)| result.as_ref().ok());
-        done.filter_map(|outcome| outcome.steps.first())
-            .map(|step| step.rows)
-            .sum()
+        let first = self.done().filter_map(|outcome| outcome.steps.first());
+        first.map(|step| step.rows).sum()
     }
 
     fn print(&self, output: Output, job: &Job) -> anyhow::Result<()> {
         let mut out = std::io::stdout().lock();
         match output {
             Output::Json => {
-                let days = self.days.iter().map(|(day, result)| match result {
-                    Ok(outcome) => {
-                        json!({ "day": day.to_string(), "status": "ok", "outcome": outcome })
-                    }
-                    Err(error) => json!({
-                        "day": day.to_string(),
-                        "status": "failed",
-                        "error": error.to_string(),
-                        "exit_code": exit::day_code(error),
-                    }),
-                });
+                let days = self.days.iter().map(|(day, result)| json_of(*day, result));
                 let value = json!({
                     "run_id": self.run_id,
                     "job": job.name,
@@ -225,17 +245,14 @@ impl Results {
                 writeln!(out)?;
             }
             Output::Props => {
-                let is_published =
-                    |outcome: &DayOutcome| outcome.steps.iter().any(|step| step.published);
+                let published = self.done().filter(|outcome| has_published(outcome)).count();
+                let failed = self.failed();
                 writeln!(out, "status={}", self.status())?;
                 writeln!(out, "run_id={}", self.run_id)?;
-                writeln!(out, "partitions_ok={}", self.count(is_published))?;
-                writeln!(out, "partitions_failed={}", self.failed())?;
-                writeln!(
-                    out,
-                    "partitions_skipped={}",
-                    self.count(|outcome| !is_published(outcome))
-                )?;
+                writeln!(out, "partitions_ok={published}")?;
+                writeln!(out, "partitions_failed={failed}")?;
+                let others = self.days.len() - published - failed;
+                writeln!(out, "partitions_skipped={others}")?;
                 writeln!(out, "rows={}", self.rows())?;
                 writeln!(out, "output_path={}", job.config.warehouse.display())?;
                 writeln!(out, "report={}", self.report_path(job).display())?;
@@ -263,36 +280,72 @@ impl Results {
     }
 }
 
-fn print_day(
+/// 0 or the code of a failure; `None` for a day that was not begun.
+fn code(result: &DayResult) -> Option<u8> {
+    match result {
+        DayResult::Done(_) => Some(0),
+        DayResult::Failed(error) => Some(exit::day_code(error)),
+        DayResult::NotSelected | DayResult::NotBegun => None,
+    }
+}
+
+fn has_published(outcome: &DayOutcome) -> bool {
+    outcome.steps.iter().any(|step| step.published)
+}
+
+/// Why a day was not begun.
+const NOT_SELECTED: &str = "not selected by --reprocess";
+const NOT_BEGUN: &str = "not begun, --max-failures was reached";
+
+fn json_of(day: Day, result: &DayResult) -> serde_json::Value {
+    let day = day.to_string();
+    match result {
+        DayResult::Done(outcome) => json!({ "day": day, "status": "ok", "outcome": outcome }),
+        DayResult::Failed(error) => json!({
+            "day": day,
+            "status": "failed",
+            "error": error.to_string(),
+            "exit_code": exit::day_code(error),
+        }),
+        DayResult::NotSelected => {
+            json!({ "day": day, "status": "skipped", "reason": NOT_SELECTED })
+        }
+        DayResult::NotBegun => json!({ "day": day, "status": "skipped", "reason": NOT_BEGUN }),
+    }
+}
+
+fn print_day(out: &mut impl std::io::Write, day: Day, result: &DayResult) -> std::io::Result<()> {
+    let outcome = match result {
+        DayResult::Done(outcome) => outcome,
+        DayResult::Failed(_) => {
+            return print_row(out, day, ("", "failed"), "see the message above");
+        }
+        DayResult::NotSelected => return print_row(out, day, ("", "skipped"), NOT_SELECTED),
+        DayResult::NotBegun => return print_row(out, day, ("", "skipped"), NOT_BEGUN),
+    };
+    for step in &outcome.steps {
+        let status = match step.published {
+            true => "published",
+            false => "skipped",
+        };
+        let path = step.outputs.first();
+        let path = path.map(|path| path.display().to_string());
+        writeln!(
+            out,
+            "{day}  {:<10}  {status:<10}  {:>12}  {}",
+            step.step,
+            step.rows,
+            path.unwrap_or_default()
+        )?;
+    }
+    Ok(())
+}
+
+fn print_row(
     out: &mut impl std::io::Write,
     day: Day,
-    result: &Result<DayOutcome, DayError>,
+    (step, status): (&str, &str),
+    note: &str,
 ) -> std::io::Result<()> {
-    match result {
-        Ok(outcome) => {
-            for step in &outcome.steps {
-                let status = if step.published {
-                    "published"
-                } else {
-                    "skipped"
-                };
-                let path = step
-                    .outputs
-                    .first()
-                    .map(|path| path.display().to_string())
-                    .unwrap_or_default();
-                writeln!(
-                    out,
-                    "{day}  {:<10}  {status:<10}  {:>12}  {path}",
-                    step.step, step.rows
-                )?;
-            }
-            Ok(())
-        }
-        Err(_) => writeln!(
-            out,
-            "{day}  {:<10}  failed      {:>12}  see the message above",
-            "", ""
-        ),
-    }
+    writeln!(out, "{day}  {step:<10}  {status:<10}  {:>12}  {note}", "")
 }

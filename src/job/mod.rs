@@ -1,13 +1,29 @@
 //! What to run and what happened: a job file is parsed and checked as a whole, then each day runs its steps in order.
 
+mod history;
+mod overview;
+mod plan;
 mod run;
 mod spec;
 
+pub use history::History;
+pub use history::HistoryError;
+pub use history::Record;
+pub use history::Status;
+pub use overview::Overview;
+pub use overview::OverviewError;
+pub use overview::PipelineOverview;
+pub use plan::Action;
+pub use plan::DayPlan;
+pub use plan::Reprocess;
+pub use plan::is_selected;
+pub use plan::plan_day;
 pub use run::DayError;
 pub use run::DayOutcome;
+pub use run::DayResult;
 pub use run::RunOptions;
 pub use run::WORK_AREA;
-pub use run::run_day;
+pub use run::run_days;
 pub use spec::Job;
 pub use spec::JobError;
 pub use spec::Pipeline;

@@ -1,16 +1,25 @@
-//! Runs the steps of a job on one day.
+//! Runs the steps of a job on days.
 
-use std::io;
-use std::path::Path;
+use std::num::NonZeroUsize;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use datafusion::error::DataFusionError;
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::json;
 
 use crate::engine::session::Engine;
+use crate::job::History;
+use crate::job::HistoryError;
 use crate::job::Job;
+use crate::job::Record;
+use crate::job::Reprocess;
+use crate::job::Status;
 use crate::job::StepKind;
+use crate::job::is_selected;
+use crate::parallel;
 use crate::step;
 use crate::step::Context;
 use crate::step::Events;
@@ -31,8 +40,14 @@ pub const WORK_AREA: &str = ".klieg";
 pub struct RunOptions {
     /// Name of the run: `20160708T010203Z-1a2b3c4d`.
     pub run_id: String,
-    /// Do what is up to date too.
-    pub redo: bool,
+    /// Which days are done.
+    pub reprocess: Reprocess,
+    /// Days at a time; they share threads and memory.
+    pub parallel: NonZeroUsize,
+    /// No day is begun after so many have failed.
+    pub failures_max: usize,
+    /// Tells why a day failed, when it has.
+    pub tell_failure: fn(&dyn Events, Day, &DayError),
     /// The clock.
     pub now: fn() -> SystemTime,
 }
@@ -61,13 +76,8 @@ pub enum DayError {
     #[error(transparent)]
     Engine(#[from] DataFusionError),
     /// The run report.
-    #[error("{path}: {error}")]
-    Report {
-        /// The file.
-        path: String,
-        /// What the file system says.
-        error: io::Error,
-    },
+    #[error(transparent)]
+    History(#[from] HistoryError),
     /// A step.
     #[error("{step}: {error}")]
     Step {
@@ -78,17 +88,71 @@ pub enum DayError {
     },
 }
 
+/// How a day of a range ended.
+#[derive(Debug)]
+pub enum DayResult {
+    /// Its steps ran, or were up to date.
+    Done(DayOutcome),
+    /// Why not.
+    Failed(DayError),
+    /// Not selected.
+    NotSelected,
+    /// Too many days before it had failed.
+    NotBegun,
+}
+
+/// Runs the days in order, `parallel` at a time; results are in the order of the days. The failure of one does not stop others.
+///
+/// # Errors
+/// The history cannot be read.
+pub fn run_days(
+    job: &Job,
+    days: &[Day],
+    options: &RunOptions,
+    events: &dyn Events,
+    runtime: &tokio::runtime::Handle,
+) -> Result<Vec<DayResult>, HistoryError> {
+    let history = match options.reprocess {
+        Reprocess::Failed => History::read(&job.config.warehouse.join(WORK_AREA))?,
+        Reprocess::Missing | Reprocess::Changed | Reprocess::All => History::default(),
+    };
+    let at_once = options.parallel.get().min(days.len()).max(1);
+    let mut share = job.clone();
+    let threads = job.config.threads.get() / at_once;
+    share.config.threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
+    share.config.memory_bytes = job.config.memory_bytes / at_once as u64;
+    let failures = AtomicUsize::new(0);
+    let run = |day: &Day| {
+        if !is_selected(job, *day, options.reprocess, &history) {
+            return DayResult::NotSelected;
+        }
+        if failures.load(Ordering::Relaxed) >= options.failures_max {
+            return DayResult::NotBegun;
+        }
+        match runtime.block_on(run_day(&share, *day, options, events)) {
+            Ok(outcome) => DayResult::Done(outcome),
+            Err(error) => {
+                failures.fetch_add(1, Ordering::Relaxed);
+                (options.tell_failure)(events, *day, &error);
+                DayResult::Failed(error)
+            }
+        }
+    };
+    Ok(parallel::map(options.parallel, days, run))
+}
+
 /// Locks the day, runs the steps, writes the run report.
 ///
 /// # Errors
 /// The first step that fails; what earlier steps published stays.
-pub async fn run_day(
+async fn run_day(
     job: &Job,
     day: Day,
     options: &RunOptions,
     events: &dyn Events,
 ) -> Result<DayOutcome, DayError> {
     let started = std::time::Instant::now();
+    let clock = (options.now)();
     let layout = Layout::new(&job.config.warehouse, job.pipeline.name());
     let work_area = job.config.warehouse.join(WORK_AREA);
     let key = format!("{}-{}", job.pipeline.name(), day.compact());
@@ -109,7 +173,7 @@ pub async fn run_day(
             engine: &engine,
             staging: &staging,
             events,
-            redo: options.redo,
+            redo: options.reprocess == Reprocess::All,
             now: options.now,
         };
         let outcome = match kind {
@@ -119,16 +183,12 @@ pub async fn run_day(
         match outcome {
             Ok(outcome) => steps.push(outcome),
             Err(error) => {
-                let failure =
-                    json!({ "step": kind.name(), "error": error.to_string(), "done": steps });
-                // The failure itself is what to tell, also where its report cannot be written.
-                drop(write_report(
-                    &work_area,
-                    &options.run_id,
-                    job,
-                    (day, &failure),
-                ));
                 let step = kind.name();
+                let failure = json!({ "step": step, "error": error.to_string(), "steps": steps });
+                let ended = (clock, started.elapsed().as_secs_f64());
+                let record = record(job, day, options, ended, (Status::Failed, failure));
+                // The failure itself is what to tell, also where its report cannot be written.
+                drop(record.write(&work_area));
                 return Err(DayError::Step { step, error });
             }
         }
@@ -139,32 +199,52 @@ pub async fn run_day(
         seconds: started.elapsed().as_secs_f64(),
     };
     if outcome.steps.iter().any(|step| step.published) {
-        write_report(&work_area, &options.run_id, job, (day, &json!(outcome)))?;
+        let ended = (clock, outcome.seconds);
+        let end = (Status::Published, json!(outcome));
+        record(job, day, options, ended, end).write(&work_area)?;
     }
     Ok(outcome)
 }
 
-/// Writes `<work area>/history/<run>/<day>.json`.
-fn write_report(
-    work_area: &Path,
-    run_id: &str,
+fn record(
     job: &Job,
-    (day, outcome): (Day, &serde_json::Value),
-) -> Result<(), DayError> {
-    let folder = work_area.join("history").join(run_id);
-    let path = folder.join(format!("{}-{day}.json", job.pipeline.name()));
-    let fail = |error| DayError::Report {
-        path: path.display().to_string(),
-        error,
-    };
-    let report = json!({
-        "run": run_id,
-        "job": job.name,
-        "version": env!("CARGO_PKG_VERSION"),
-        "configuration": job.config.texts,
-        "outcome": outcome,
-    });
-    std::fs::create_dir_all(&folder).map_err(fail)?;
-    let text = serde_json::to_string_pretty(&report).map_err(|error| fail(error.into()))?;
-    std::fs::write(&path, text).map_err(fail)
+    day: Day,
+    options: &RunOptions,
+    (clock, seconds): (SystemTime, f64),
+    (status, outcome): (Status, Value),
+) -> Record {
+    let started = chrono::DateTime::<chrono::Utc>::from(clock);
+    Record {
+        run: options.run_id.clone(),
+        job: job.name.clone(),
+        pipeline: job.pipeline.name().to_owned(),
+        day: day.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        status,
+        started: started.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+        seconds,
+        peak_memory_bytes: peak_memory_bytes(),
+        input_bytes: input_bytes(&outcome),
+        configuration: job.config.texts.clone(),
+        outcome,
+    }
+}
+
+/// Length of the raw files that the steps read.
+fn input_bytes(outcome: &Value) -> u64 {
+    let steps = outcome["steps"].as_array().into_iter().flatten();
+    let published = steps.filter(|step| step["published"].as_bool() == Some(true));
+    let inputs = published.filter_map(|step| step["report"]["inputs"].as_array());
+    let bytes = inputs.flatten().filter_map(|input| input["bytes"].as_u64());
+    bytes.sum()
+}
+
+/// The most memory that this process had, where Linux tells it (`VmHWM`).
+fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
 }

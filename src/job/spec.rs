@@ -15,6 +15,9 @@ pub enum Pipeline {
 }
 
 impl Pipeline {
+    /// All.
+    pub const ALL: [Self; 1] = [Self::Flow];
+
     /// Returns its name, which is a folder of the warehouse too.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -308,7 +308,7 @@ fn keep_published(context: &Context<'_>, inputs: &Inputs, target: &Path) -> Opti
         && let Some(gone) = vanished(manifest)
     {
         context.events.line(&format!(
-            "ingest: {day} is kept as published ({} rows): {gone} was read for it and is gone; --redo makes the day from what is left",
+            "ingest: {day} is kept as published ({} rows): {gone} was read for it and is gone; --reprocess all makes the day from what is left",
             manifest.rows
         ));
         return Some(outcome(false, manifest.clone(), target));

@@ -135,7 +135,7 @@ pub enum StepError {
     },
     /// All records are of other days, and the published day has rows.
     #[error(
-        "none of {outside} records is of {day} by its time of {event_time} (ingest.event_time), and {rows} rows are published; nothing was changed; --redo empties the day"
+        "none of {outside} records is of {day} by its time of {event_time} (ingest.event_time), and {rows} rows are published; nothing was changed; --reprocess all empties the day"
     )]
     Emptied {
         /// The day.

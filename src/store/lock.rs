@@ -9,6 +9,7 @@ use std::io::Seek as _;
 use std::io::Write as _;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Why a day cannot be locked.
 #[derive(Debug, thiserror::Error)]
@@ -57,21 +58,72 @@ impl DayLock {
             .truncate(false)
             .open(&path);
         let mut file = file.map_err(fail)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::Error(error)) => return Err(fail(error)),
-            Err(TryLockError::WouldBlock) => {
-                let mut owner = String::new();
-                file.take(4096).read_to_string(&mut owner).map_err(fail)?;
-                return Err(LockError::Held {
-                    path: path.display().to_string(),
-                    owner,
-                });
-            }
+        if !try_lock(&file).map_err(fail)? {
+            return Err(LockError::Held {
+                path: path.display().to_string(),
+                owner: read_owner(file).map_err(fail)?,
+            });
         }
         file.set_len(0).map_err(fail)?;
         file.rewind().map_err(fail)?;
         file.write_all(owner.as_bytes()).map_err(fail)?;
         Ok(Self { _file: file })
     }
+}
+
+/// Whoever only looks whether a lock is held has it for an instant: a run tries again.
+fn try_lock(file: &File) -> io::Result<bool> {
+    for _ in 0..TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(TRY_AGAIN),
+        }
+    }
+    Ok(false)
+}
+
+const TRIES: u32 = 5;
+const TRY_AGAIN: Duration = Duration::from_millis(20);
+
+/// The most bytes of what an owner writes about itself.
+const OWNER_BYTES: u64 = 4096;
+
+fn read_owner(file: File) -> io::Result<String> {
+    let mut owner = String::new();
+    file.take(OWNER_BYTES).read_to_string(&mut owner)?;
+    Ok(owner)
+}
+
+/// Returns key and owner of each lock that a live run holds, by key; needs read rights only.
+///
+/// # Errors
+/// A folder or file that cannot be read, with its path.
+pub fn held_locks(work_area: &Path) -> Result<Vec<(String, String)>, LockError> {
+    let folder = work_area.join("locks");
+    let fail_at = |path: &Path, error| LockError::Io {
+        path: path.display().to_string(),
+        error,
+    };
+    let entries = match std::fs::read_dir(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|error| fail_at(&folder, error))?,
+    };
+    let mut held = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| fail_at(&folder, error))?.path();
+        let fail = |error| fail_at(&path, error);
+        let file = File::open(&path).map_err(fail)?;
+        match file.try_lock_shared() {
+            Ok(()) => {}
+            Err(TryLockError::Error(error)) => return Err(fail(error)),
+            Err(TryLockError::WouldBlock) => {
+                let key = path.file_name().unwrap_or_default();
+                let owner = read_owner(file).map_err(fail)?;
+                held.push((key.to_string_lossy().into_owned(), owner));
+            }
+        }
+    }
+    held.sort();
+    Ok(held)
 }

@@ -14,6 +14,7 @@ mod publish;
 
 pub use lock::DayLock;
 pub use lock::LockError;
+pub use lock::held_locks;
 pub use manifest::Manifest;
 pub use manifest::fingerprint;
 pub use publish::Staging;

@@ -82,6 +82,15 @@ impl Day {
         PathBuf::from(format!("y={y}/m={m}/d={d}"))
     }
 
+    /// Returns the day of the folders `y=2016`, `m=7`, `d=8`; padded values are read too.
+    #[must_use]
+    pub fn of_hive_dirs(y: &str, m: &str, d: &str) -> Option<Self> {
+        let year = y.strip_prefix("y=")?.parse().ok()?;
+        let month = m.strip_prefix("m=")?.parse().ok()?;
+        let day = d.strip_prefix("d=")?.parse().ok()?;
+        NaiveDate::from_ymd_opt(year, month, day).map(Self)
+    }
+
     /// Returns `20160708`.
     #[must_use]
     pub fn compact(self) -> String {
@@ -122,10 +131,16 @@ impl Layout {
         self.pipeline_dir().join("landing")
     }
 
+    /// The raw table.
+    #[must_use]
+    pub fn table(&self) -> PathBuf {
+        self.pipeline_dir().join("hive")
+    }
+
     /// The day of the raw table, with `h=` folders.
     #[must_use]
     pub fn day(&self, day: Day) -> PathBuf {
-        self.pipeline_dir().join("hive").join(day.hive_path())
+        self.table().join(day.hive_path())
     }
 
     /// The day of a result table (`suspicious`, `groups`).

@@ -12,6 +12,7 @@ mod inspect;
 mod lda;
 mod mutation;
 mod nfcapd;
+mod rerun;
 mod results;
 mod run;
 mod support;

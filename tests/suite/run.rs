@@ -22,18 +22,18 @@ use crate::support::shared_data;
 use crate::support::warn;
 
 /// A folder that is a warehouse.
-struct Warehouse {
+pub(crate) struct Warehouse {
     folder: TempDir,
 }
 
 impl Warehouse {
-    fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(folder.path().join("flow/landing")).unwrap();
         Self { folder }
     }
 
-    fn with_days(days: &[&str], flows: u64) -> Self {
+    pub(crate) fn with_days(days: &[&str], flows: u64) -> Self {
         let warehouse = Self::empty();
         for day in days {
             let params = SynthParams {
@@ -53,11 +53,11 @@ impl Warehouse {
         warehouse
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         let job = concat!(env!("CARGO_MANIFEST_DIR"), "/jobs/flow.yaml");
         let root = format!("warehouse={}", self.folder.path().display());
         let mut all = vec![
@@ -77,7 +77,7 @@ impl Warehouse {
     }
 
     #[track_caller]
-    fn run_ok(&self, args: &[&str]) -> Value {
+    pub(crate) fn run_ok(&self, args: &[&str]) -> Value {
         let mut all = vec!["--output", "json"];
         all.extend(args);
         let output = self.run(&all);
@@ -98,7 +98,7 @@ impl Warehouse {
     }
 
     /// Every published file but manifests (which hold no data) with its bytes, and names without their tags.
-    fn published(&self) -> BTreeMap<String, Vec<u8>> {
+    pub(crate) fn published(&self) -> BTreeMap<String, Vec<u8>> {
         let mut files = BTreeMap::new();
         for top in ["flow/hive", "flow/scored_results", "flow/model"] {
             collect(&self.path(top), self.folder.path(), &mut files);
@@ -200,7 +200,7 @@ fn threads_and_order_do_not_change_a_byte() {
     assert!(first.len() > 40, "{:?}", first.keys());
     for threads in ["2", "7"] {
         for day in ["2016-07-09", "2016-07-08", "2016-07-08"] {
-            warehouse.run_ok(&["--date", day, "--redo", "--threads", threads]);
+            warehouse.run_ok(&["--date", day, "--reprocess", "all", "--threads", threads]);
         }
         let again = warehouse.published();
         let names: Vec<_> = first
@@ -393,7 +393,7 @@ fn bad_input_says_what_and_leaves_what_was_published() {
         .open(warehouse.path(".klieg/locks/flow-20160708"))
         .unwrap();
     lock.lock().unwrap();
-    let stderr = warehouse.run_fails(&["--date", "2016-07-08", "--redo"], 4);
+    let stderr = warehouse.run_fails(&["--date", "2016-07-08", "--reprocess", "all"], 4);
     assert!(stderr.contains("locked by a live run (run "), "{stderr}");
     lock.unlock().unwrap();
     unchanged("locked");
@@ -422,7 +422,7 @@ fn a_day_whose_raw_files_are_gone_is_kept() {
         "{stderr}"
     );
     assert!(before == warehouse.published());
-    warehouse.run_ok(&["--date", "2016-07-08", "--redo"]);
+    warehouse.run_ok(&["--date", "2016-07-08", "--reprocess", "all"]);
     assert!(before != warehouse.published());
 }
 
@@ -453,7 +453,7 @@ fn records_of_other_days_do_not_empty_a_day() {
         "{stderr}"
     );
     assert!(before == warehouse.published());
-    let result = warehouse.run_ok(&[&days[..], &["--redo"]].concat());
+    let result = warehouse.run_ok(&[&days[..], &["--reprocess", "all"]].concat());
     let counts = counts(&result);
     assert_eq!(counts["kept"].as_u64(), Some(0));
     assert_eq!(counts["read"], counts["outside"]);
@@ -583,7 +583,16 @@ fn start(warehouse: &Warehouse) -> std::process::Child {
     let job = concat!(env!("CARGO_MANIFEST_DIR"), "/jobs/flow.yaml");
     let root = format!("warehouse={}", warehouse.folder.path().display());
     Command::new(env!("CARGO_BIN_EXE_klieg"))
-        .args(["run", job, "--date", "2016-07-08", "--redo", "-D", &root])
+        .args([
+            "run",
+            job,
+            "--date",
+            "2016-07-08",
+            "--reprocess",
+            "all",
+            "-D",
+            &root,
+        ])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -629,7 +638,7 @@ fn signals_stop_at_once_and_kills_are_repaired() {
             "{signal}: {fingerprints:?}"
         );
     }
-    warehouse.run_ok(&["--date", "2016-07-08", "--redo"]);
+    warehouse.run_ok(&["--date", "2016-07-08", "--reprocess", "all"]);
     let runs = std::fs::read_dir(warehouse.path(".klieg/runs"))
         .unwrap()
         .count();
@@ -678,7 +687,7 @@ fn a_full_disk_changes_nothing() {
     filler
         .set_len(filler.metadata().unwrap().len().saturating_sub(300 << 10))
         .unwrap();
-    let output = klieg(&[&args[..], &["--redo"]].concat());
+    let output = klieg(&[&args[..], &["--reprocess", "all"]].concat());
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     let mut after = BTreeMap::new();
     collect(&table, disk.path(), &mut after);

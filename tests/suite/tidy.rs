@@ -23,7 +23,10 @@ const LAYERS: &[(&str, &[&str])] = &[
         "step",
         &["detect", "engine", "store", "table", "config", "ml", "word"],
     ),
-    ("job", &["step", "store", "engine", "table", "config"]),
+    (
+        "job",
+        &["step", "store", "engine", "parallel", "table", "config"],
+    ),
     (
         "cli",
         &[

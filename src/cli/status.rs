@@ -1,0 +1,87 @@
+//! `klieg status`: what is published, what failed, who is at work.
+
+use std::io::Write as _;
+
+use clap::ValueEnum;
+
+use crate::cli::exit;
+use crate::cli::job_args::SiteArgs;
+use crate::job::Overview;
+use crate::job::PipelineOverview;
+
+/// Show what is published, what failed last, and which runs are at work
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  klieg status -D warehouse=/data/spot
+  klieg status --output json -D warehouse=/data/spot
+
+Exit code 0 where no day failed last, 1 where one did: klieg run --reprocess failed does those again.")]
+pub(super) struct Args {
+    /// Form of the output; json names every day
+    #[arg(long, value_enum, default_value = "table")]
+    output: Output,
+    #[command(flatten)]
+    site: SiteArgs,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Output {
+    /// For people
+    Table,
+    /// Everything
+    Json,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
+    let config = args.site.layers()?.check()?;
+    let overview = Overview::of(&config.warehouse)?;
+    let mut out = std::io::stdout().lock();
+    if args.output == Output::Json {
+        serde_json::to_writer_pretty(&mut out, &overview)?;
+        writeln!(out)?;
+    } else {
+        for pipeline in &overview.pipelines {
+            print(&mut out, pipeline)?;
+        }
+        for (partition, owner) in &overview.live {
+            writeln!(out, "at work    {partition}: {owner}")?;
+        }
+    }
+    let is_bad = |pipeline: &PipelineOverview| !pipeline.failed.is_empty();
+    Ok(if overview.pipelines.iter().any(is_bad) {
+        exit::FAILED
+    } else {
+        0
+    })
+}
+
+fn print(out: &mut impl std::io::Write, overview: &PipelineOverview) -> std::io::Result<()> {
+    let PipelineOverview {
+        pipeline,
+        published,
+        foreign,
+        failed,
+    } = overview;
+    let rows: u64 = published.iter().map(|(_, rows)| rows).sum();
+    write!(
+        out,
+        "{pipeline:<9}  {} days published, {rows} rows",
+        published.len()
+    )?;
+    if let (Some((first, _)), Some((last, _))) = (published.first(), published.last()) {
+        write!(out, ", {first} to {last}")?;
+    }
+    writeln!(out)?;
+    if let Some(first) = foreign.first() {
+        let count = foreign.len();
+        writeln!(
+            out,
+            "foreign    {count} days of another tool or damaged, the first: {first}"
+        )?;
+    }
+    for (day, run, error) in failed {
+        writeln!(out, "failed     {day}, run {run}: {error}")?;
+    }
+    Ok(())
+}

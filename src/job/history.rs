@@ -1,0 +1,207 @@
+//! Run reports: one closed file for each run and day, `<work area>/history/<run>/<pipeline>-<day>.json`.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::table::hive::Day;
+
+/// How a run of a day ended.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// At least one step published.
+    Published,
+    /// A step failed.
+    Failed,
+}
+
+impl Status {
+    /// Returns its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Published => "published",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What a run did to a day. Runs that found a day up to date leave none.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Record {
+    /// Name of the run; it starts with its time, so names sort by time.
+    pub run: String,
+    /// Name of the job.
+    pub job: String,
+    /// Pipeline.
+    pub pipeline: String,
+    /// The day, 2016-07-08.
+    pub day: String,
+    /// klieg's version.
+    pub version: String,
+    /// How it ended.
+    pub status: Status,
+    /// When it started, RFC 3339, UTC.
+    pub started: String,
+    /// Seconds.
+    pub seconds: f64,
+    /// The most memory that the process had until then, bytes; `None` where the system does not tell.
+    pub peak_memory_bytes: Option<u64>,
+    /// Length of the raw files that were read.
+    pub input_bytes: u64,
+    /// Every key of the configuration.
+    pub configuration: BTreeMap<String, String>,
+    /// What each step reports; of a failure the step, the error, and the steps before.
+    pub outcome: Value,
+}
+
+/// Records of a work area.
+#[derive(Debug, Default)]
+pub struct History {
+    /// Newest first; of one run, by pipeline and day.
+    pub records: Vec<Record>,
+    /// Files that are no record, such as those of an older version.
+    pub unreadable: Vec<PathBuf>,
+}
+
+/// A file or folder of the history, and what the file system says.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {error}")]
+pub struct HistoryError {
+    /// Which.
+    pub path: String,
+    /// Why.
+    #[source]
+    pub error: io::Error,
+}
+
+fn folder(work_area: &Path) -> PathBuf {
+    work_area.join("history")
+}
+
+impl Record {
+    /// Writes the record under its run.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn write(&self, work_area: &Path) -> Result<(), HistoryError> {
+        let folder = folder(work_area).join(&self.run);
+        let path = folder.join(format!("{}-{}.json", self.pipeline, self.day));
+        let fail = |error| HistoryError {
+            path: path.display().to_string(),
+            error,
+        };
+        std::fs::create_dir_all(&folder).map_err(fail)?;
+        let text = serde_json::to_string_pretty(self).map_err(|error| fail(error.into()))?;
+        std::fs::write(&path, text).map_err(fail)
+    }
+
+    /// Returns rows of the raw table, 0 where it was not made.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        let steps = self.outcome["steps"].as_array();
+        let first = steps.and_then(|steps| steps.first());
+        first.and_then(|step| step["rows"].as_u64()).unwrap_or(0)
+    }
+
+    /// Returns the error of a failed run.
+    #[must_use]
+    pub fn error(&self) -> Option<String> {
+        let text = |key: &str| self.outcome[key].as_str();
+        Some(format!("{}: {}", text("step")?, text("error")?))
+    }
+}
+
+impl History {
+    /// Reads all records; a work area without history has none.
+    ///
+    /// # Errors
+    /// A folder or file that cannot be read.
+    pub fn read(work_area: &Path) -> Result<Self, HistoryError> {
+        let mut history = Self::default();
+        let mut runs = list(&folder(work_area))?;
+        runs.reverse();
+        for run in runs {
+            history.add_run(&run)?;
+        }
+        Ok(history)
+    }
+
+    /// Reads the records of one run; empty where there is no such run.
+    ///
+    /// # Errors
+    /// A folder or file that cannot be read.
+    pub fn read_run(work_area: &Path, run: &str) -> Result<Self, HistoryError> {
+        let mut history = Self::default();
+        // A name from outside must not lead elsewhere.
+        if !run.is_empty() && !run.contains(['/', '\\', '.']) {
+            history.add_run(&folder(work_area).join(run))?;
+        }
+        Ok(history)
+    }
+
+    fn add_run(&mut self, run: &Path) -> Result<(), HistoryError> {
+        for path in list(run)? {
+            let text = std::fs::read_to_string(&path).map_err(|error| HistoryError {
+                path: path.display().to_string(),
+                error,
+            })?;
+            match serde_json::from_str(&text) {
+                Ok(record) => self.records.push(record),
+                Err(_) => self.unreadable.push(path),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the newest record of a day.
+    #[must_use]
+    pub fn last(&self, pipeline: &str, day: Day) -> Option<&Record> {
+        let day = day.to_string();
+        let mut records = self.records.iter();
+        records.find(|record| record.pipeline == pipeline && record.day == day)
+    }
+
+    /// Returns the newest record of each day where it is a failure.
+    pub fn failed<'a>(&'a self, pipeline: &'a str) -> impl Iterator<Item = &'a Record> {
+        let mut seen = BTreeSet::new();
+        let of_pipeline = self
+            .records
+            .iter()
+            .filter(move |record| record.pipeline == pipeline);
+        let newest = of_pipeline.filter(move |record| seen.insert(record.day.clone()));
+        newest.filter(|record| record.status == Status::Failed)
+    }
+
+    /// Returns whether the newest run of a day failed.
+    #[must_use]
+    pub fn has_failed(&self, pipeline: &str, day: Day) -> bool {
+        let last = self.last(pipeline, day);
+        last.is_some_and(|record| record.status == Status::Failed)
+    }
+}
+
+/// What is in a folder, by name; nothing where it is missing.
+fn list(folder: &Path) -> Result<Vec<PathBuf>, HistoryError> {
+    let fail = |error| HistoryError {
+        path: folder.display().to_string(),
+        error,
+    };
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(fail)?,
+    };
+    let paths: Result<Vec<_>, _> = entries
+        .map(|entry| Ok(entry.map_err(fail)?.path()))
+        .collect();
+    let mut paths = paths?;
+    paths.sort();
+    Ok(paths)
+}

@@ -1,0 +1,227 @@
+//! What a run of a day would do, and why; needs read rights only.
+
+use serde::Serialize;
+
+use crate::job::History;
+use crate::job::Job;
+use crate::job::Status;
+use crate::job::StepKind;
+use crate::step;
+use crate::step::ingest::Inputs;
+use crate::store::Manifest;
+use crate::table::hive::Day;
+use crate::table::hive::Layout;
+
+/// Which days of a range a run does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reprocess {
+    /// Those of which nothing is published.
+    Missing,
+    /// Those whose last run failed.
+    Failed,
+    /// Those that are not up to date.
+    Changed,
+    /// All, also what is up to date.
+    All,
+}
+
+/// What a run does with a day.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Publishes it.
+    Run,
+    /// Publishes it in the place of another.
+    Replace,
+    /// Nothing.
+    Skip,
+    /// Nothing, since raw files are gone.
+    Keep,
+    /// Fails.
+    Fail,
+}
+
+impl Action {
+    /// Returns its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Replace => "replace",
+            Self::Skip => "skip",
+            Self::Keep => "keep",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+/// The plan of a day.
+#[derive(Clone, Debug, Serialize)]
+pub struct DayPlan {
+    /// The day.
+    pub day: String,
+    /// What is done.
+    pub action: Action,
+    /// Why.
+    pub reason: String,
+    /// How the last run of the day ended, and when it started; `None` where none did anything.
+    pub last_run: Option<(Status, String)>,
+    /// Raw files.
+    pub input_files: Vec<String>,
+    /// Their length.
+    pub input_bytes: u64,
+    /// Parts that the raw files are cut in.
+    pub splits: usize,
+    /// Folders that are written.
+    pub writes: Vec<String>,
+    /// Seconds by the speed of the newest run that published; `None` where there is none, or nothing to do.
+    pub expected_seconds: Option<f64>,
+    /// Its peak memory.
+    pub expected_memory_bytes: Option<u64>,
+}
+
+/// Returns whether a run that is to reprocess `which` takes a day up at all; the steps of a run skip what is up to date.
+#[must_use]
+pub fn is_selected(job: &Job, day: Day, which: Reprocess, history: &History) -> bool {
+    match which {
+        Reprocess::Changed | Reprocess::All => true,
+        Reprocess::Failed => history.has_failed(job.pipeline.name(), day),
+        Reprocess::Missing => is_missing(job, day),
+    }
+}
+
+/// True where a step of the job has published nothing.
+fn is_missing(job: &Job, day: Day) -> bool {
+    let layout = Layout::new(&job.config.warehouse, job.pipeline.name());
+    let mut targets = job.steps.iter().map(|step| match step {
+        StepKind::Ingest => layout.day(day),
+        StepKind::Suspicious => layout.scores(day),
+    });
+    targets.any(|target| Manifest::read(&target).is_none())
+}
+
+/// Plans a day.
+#[must_use]
+pub fn plan_day(job: &Job, day: Day, which: Reprocess, history: &History) -> DayPlan {
+    let layout = Layout::new(&job.config.warehouse, job.pipeline.name());
+    let last = history.last(job.pipeline.name(), day);
+    let mut plan = DayPlan {
+        day: day.to_string(),
+        action: Action::Fail,
+        reason: String::new(),
+        last_run: last.map(|record| (record.status, record.started.clone())),
+        input_files: Vec::new(),
+        input_bytes: 0,
+        splits: 0,
+        writes: writes(job, &layout, day),
+        expected_seconds: None,
+        expected_memory_bytes: None,
+    };
+    if !is_selected(job, day, which, history) {
+        (plan.action, plan.reason) = (Action::Skip, which.why_not().to_owned());
+        return plan;
+    }
+    let all = which == Reprocess::All;
+    let is_current = step::suspicious::is_current(&job.config, &layout, day);
+    if !job.steps.contains(&StepKind::Ingest) {
+        (plan.action, plan.reason) = match is_current {
+            Err(error) => (Action::Fail, error.to_string()),
+            Ok(true) if !all => (Action::Skip, "the results are up to date".to_owned()),
+            Ok(true) => (Action::Replace, "the results are up to date".to_owned()),
+            Ok(false) => (
+                Action::Run,
+                "no results of this table, these settings and this version".to_owned(),
+            ),
+        };
+        return plan;
+    }
+    let inputs = match step::ingest::inputs(&job.config, &layout, day) {
+        Ok(inputs) => inputs,
+        Err(error) => {
+            plan.reason = error.to_string();
+            return plan;
+        }
+    };
+    plan.input_bytes = inputs.bytes();
+    plan.splits = step::ingest::splits(&inputs.files, job.config.ingest.split_bytes).len();
+    let analyses = job.steps.contains(&StepKind::Suspicious) && !matches!(is_current, Ok(true));
+    let published = Manifest::read(&layout.day(day));
+    (plan.action, plan.reason) = match published {
+        Some(manifest) if all => (
+            Action::Replace,
+            format!("all are reprocessed; {} rows are published", manifest.rows),
+        ),
+        published => action(published, &inputs, analyses),
+    };
+    plan.input_files = inputs.files.into_iter().map(|file| file.path).collect();
+    if matches!(plan.action, Action::Run | Action::Replace) {
+        plan.expect(history);
+    }
+    plan
+}
+
+impl Reprocess {
+    fn why_not(self) -> &'static str {
+        match self {
+            Self::Missing => "something is published",
+            Self::Failed => "its last run did not fail",
+            Self::Changed | Self::All => "",
+        }
+    }
+}
+
+impl DayPlan {
+    /// Time and memory by the newest run that published from raw files.
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    fn expect(&mut self, history: &History) {
+        let mut records = history.records.iter();
+        let like =
+            records.find(|record| record.status == Status::Published && record.input_bytes > 0);
+        if let Some(record) = like {
+            let share = self.input_bytes as f64 / record.input_bytes as f64;
+            self.expected_seconds = Some(record.seconds * share);
+            self.expected_memory_bytes = record.peak_memory_bytes;
+        }
+    }
+}
+
+/// What the step ingest would do, and why; `analyses` where the results are not up to date.
+fn action(published: Option<Manifest>, inputs: &Inputs, analyses: bool) -> (Action, String) {
+    let Some(manifest) = published else {
+        return (Action::Run, "nothing is published".to_owned());
+    };
+    let rows = manifest.rows;
+    if let Some(gone) = step::ingest::vanished(&manifest) {
+        let reason = format!(
+            "{gone} was read for the published day and is gone; --reprocess all replaces it"
+        );
+        return (Action::Keep, reason);
+    }
+    if manifest.fingerprint != inputs.fingerprint {
+        let reason = format!("raw files, settings or version changed; {rows} rows are published");
+        return (Action::Replace, reason);
+    }
+    if analyses {
+        let reason = format!("the table is up to date ({rows} rows), its results are not");
+        return (Action::Run, reason);
+    }
+    (Action::Skip, format!("up to date, {rows} rows"))
+}
+
+/// Folders that would be replaced.
+fn writes(job: &Job, layout: &Layout, day: Day) -> Vec<String> {
+    let mut writes = Vec::new();
+    for step in &job.steps {
+        match step {
+            StepKind::Ingest => writes.push(layout.day(day)),
+            StepKind::Suspicious => writes.extend([
+                layout.scores(day),
+                layout.result("suspicious", day),
+                layout.result("groups", day),
+                layout.model(day),
+            ]),
+        }
+    }
+    let texts = writes.iter().map(|path| path.display().to_string());
+    texts.collect()
+}

@@ -1,0 +1,170 @@
+//! Ranges of days: which are done, in which order, what one failure does, and what is told about it later.
+
+use serde_json::Value;
+
+use crate::run::Warehouse;
+use crate::support::klieg;
+
+const DAYS: [&str; 3] = ["2016-07-08", "2016-07-09", "2016-07-10"];
+const RANGE: [&str; 4] = ["--from", "2016-07-08", "--to", "2016-07-10"];
+/// As the warehouse of the tests is run with.
+const SETTLED: [&str; 2] = ["-D", "ingest.settle=0s"];
+const INGEST: [&str; 2] = ["--steps", "ingest"];
+
+fn ask(warehouse: &Warehouse, args: &[&str]) -> (Option<i32>, String) {
+    let root = format!("warehouse={}", warehouse.path("").display());
+    let output = klieg(&[args, &["-D", &root]].concat());
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    (output.status.code(), text)
+}
+
+fn statuses(result: &Value) -> Vec<(String, String)> {
+    let days = result["days"].as_array().unwrap().iter();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    days.map(|day| (text(&day["day"]), text(&day["status"])))
+        .collect()
+}
+
+fn json(warehouse: &Warehouse, args: &[&str]) -> Value {
+    let output = warehouse.run(&[&["--output", "json"], args].concat());
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Three days of raw files, of which the second has one that is junk; nothing is read twice, since its name is near noon.
+fn with_junk() -> (Warehouse, std::path::PathBuf) {
+    let warehouse = Warehouse::with_days(&DAYS, 6_000);
+    let junk = warehouse.path("flow/landing/nfcapd.201607091200");
+    std::fs::write(&junk, vec![7; 1 << 20]).unwrap();
+    let output = warehouse.run(&[&RANGE[..], &INGEST].concat());
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("klieg: 2016-07-09: ingest:"), "{stderr}");
+    (warehouse, junk)
+}
+
+#[test]
+fn a_failed_day_is_told() {
+    let (warehouse, _) = with_junk();
+    let (code, status) = ask(&warehouse, &["status"]);
+    assert_eq!(code, Some(1), "{status}");
+    assert!(
+        status.contains("2 days published") && status.contains("failed     2016-07-09, run "),
+        "{status}"
+    );
+    let (code, history) = ask(&warehouse, &["history", "--output", "json"]);
+    assert_eq!(code, Some(0), "{history}");
+    let records: Vec<Value> = serde_json::from_str(&history).unwrap();
+    let status_of = |day: &str| {
+        let record = records.iter().find(|record| record["day"] == day).unwrap();
+        record["status"].as_str().unwrap()
+    };
+    assert_eq!(DAYS.map(status_of), ["published", "failed", "published"]);
+    assert!(records[0]["input_bytes"].as_u64().unwrap() > 0);
+    let run = records[0]["run"].as_str().unwrap();
+    let (code, shown) = ask(&warehouse, &["show", run]);
+    assert_eq!(code, Some(0), "{shown}");
+    for part in [
+        "flow 2016-07-08  published",
+        "flow 2016-07-09  failed",
+        "error     ingest:",
+        "kept",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+}
+
+#[test]
+fn only_days_that_are_asked_for_are_done_again() {
+    let (warehouse, junk) = with_junk();
+    let reprocess = |which: &str| {
+        let args = [&RANGE[..], &INGEST, &["--reprocess", which]].concat();
+        statuses(&json(&warehouse, &args))
+    };
+    let ended = |status: [&str; 3]| -> Vec<(String, String)> {
+        let pairs = DAYS.iter().zip(status);
+        pairs
+            .map(|(day, status)| ((*day).to_owned(), status.to_owned()))
+            .collect()
+    };
+    assert_eq!(
+        reprocess("missing"),
+        ended(["skipped", "failed", "skipped"])
+    );
+    std::fs::remove_file(&junk).unwrap();
+    assert_eq!(reprocess("failed"), ended(["skipped", "ok", "skipped"]));
+    assert_eq!(reprocess("failed"), ended(["skipped"; 3]));
+    assert_eq!(reprocess("missing"), ended(["skipped"; 3]));
+    assert_eq!(ask(&warehouse, &["status"]).0, Some(0));
+    let plan = |more: &[&str]| {
+        let args = [
+            &["plan", "jobs/flow.yaml"],
+            &RANGE[..],
+            &INGEST,
+            &SETTLED,
+            more,
+        ]
+        .concat();
+        ask(&warehouse, &args).1
+    };
+    let text = plan(&[]);
+    assert_eq!(text.matches("skip: up to date").count(), 3, "{text}");
+    let text = plan(&["--reprocess", "all"]);
+    assert_eq!(
+        text.matches("replace: all are reprocessed").count(),
+        3,
+        "{text}"
+    );
+    assert_eq!(text.matches("expects ").count(), 3, "{text}");
+}
+
+#[test]
+fn ranges_go_backwards_beside_each_other_and_stop() {
+    let warehouse = Warehouse::with_days(&DAYS, 6_000);
+    let result = json(&warehouse, &RANGE);
+    let before = warehouse.published();
+    let order: Vec<_> = statuses(&result).into_iter().map(|(day, _)| day).collect();
+    assert_eq!(order, DAYS);
+
+    let backwards = ["--backwards", "--parallel", "3", "--reprocess", "all"];
+    let result = json(&warehouse, &[&RANGE[..], &backwards].concat());
+    let mut order: Vec<_> = statuses(&result).into_iter().map(|(day, _)| day).collect();
+    order.reverse();
+    assert_eq!(order, DAYS);
+    assert!(before == warehouse.published());
+
+    let wide = [
+        "--from",
+        "2016-07-01",
+        "--to",
+        "2016-07-08",
+        "--max-failures",
+        "2",
+    ];
+    let output = warehouse.run(&[&["--output", "json"], &wide[..]].concat());
+    // Both days that were begun have no raw file.
+    assert_eq!(output.status.code(), Some(3));
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let ends: Vec<_> = statuses(&result)
+        .into_iter()
+        .map(|(_, status)| status)
+        .collect();
+    assert_eq!(ends[..3], ["failed", "failed", "skipped"]);
+    assert!(before == warehouse.published());
+}
+
+#[test]
+fn questions_about_nothing_are_answered() {
+    let warehouse = Warehouse::empty();
+    let (code, status) = ask(&warehouse, &["status"]);
+    assert_eq!(
+        (code, status.as_str()),
+        (Some(0), "flow       0 days published, 0 rows\n")
+    );
+    let (code, history) = ask(&warehouse, &["history"]);
+    assert_eq!((code, history.lines().count()), (Some(0), 1));
+    for run in ["20160708T010203Z-00000000", "../locks", ""] {
+        let (code, text) = ask(&warehouse, &["show", run]);
+        assert_eq!(code, Some(3), "{text}");
+        assert!(text.contains("no report of a run"), "{text}");
+    }
+}
