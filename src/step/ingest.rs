@@ -40,6 +40,8 @@ pub const NAME: &str = "ingest";
 const NAMED_FAR_MS: u64 = 25 * HOUR_MS;
 /// Rejects that are told one by one.
 const REJECTS_SHOWN: usize = 5;
+/// Settings that decide whether a day is published, not what is in it.
+const JUDGES: [&str; 2] = ["ingest.settle", "ingest.rejects_max"];
 /// Rejects that are kept for each reason.
 const REJECTS_KEPT: usize = 1000;
 
@@ -103,7 +105,7 @@ pub fn inputs(config: &Config, layout: &Layout, day: Day) -> Result<Inputs, Step
     let settings = config
         .texts
         .iter()
-        .filter(|(key, _)| key.starts_with("ingest."));
+        .filter(|(key, _)| key.starts_with("ingest.") && !JUDGES.contains(&key.as_str()));
     let settings = settings.map(|(key, value)| format!("{key}={value}"));
     let parts: Vec<_> = texts
         .chain(settings)

@@ -7,8 +7,6 @@ use crate::support::klieg;
 
 const DAYS: [&str; 3] = ["2016-07-08", "2016-07-09", "2016-07-10"];
 const RANGE: [&str; 4] = ["--from", "2016-07-08", "--to", "2016-07-10"];
-/// As the warehouse of the tests is run with.
-const SETTLED: [&str; 2] = ["-D", "ingest.settle=0s"];
 const INGEST: [&str; 2] = ["--steps", "ingest"];
 
 fn ask(warehouse: &Warehouse, args: &[&str]) -> (Option<i32>, String) {
@@ -96,14 +94,7 @@ fn only_days_that_are_asked_for_are_done_again() {
     assert_eq!(reprocess("missing"), ended(["skipped"; 3]));
     assert_eq!(ask(&warehouse, &["status"]).0, Some(0));
     let plan = |more: &[&str]| {
-        let args = [
-            &["plan", "jobs/flow.yaml"],
-            &RANGE[..],
-            &INGEST,
-            &SETTLED,
-            more,
-        ]
-        .concat();
+        let args = [&["plan", "jobs/flow.yaml"], &RANGE[..], &INGEST, more].concat();
         ask(&warehouse, &args).1
     };
     let text = plan(&[]);
