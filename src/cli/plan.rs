@@ -12,7 +12,6 @@ use crate::job;
 use crate::job::Action;
 use crate::job::DayPlan;
 use crate::job::History;
-use crate::table::hive::Day;
 
 /// Show what a run would read and write, and why
 #[derive(clap::Args, Debug)]
@@ -46,8 +45,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     let days = args.days.days()?;
     let which = args.reprocess.into();
     let history = History::read(&job.config.warehouse.join(job::WORK_AREA))?;
-    let plan = |day: &Day| job::plan_day(&job, *day, which, &history);
-    let plans: Vec<DayPlan> = days.iter().map(plan).collect();
+    let plans = job::plan_days(&job, &days, which, &history);
     let mut out = std::io::stdout().lock();
     if args.output == Output::Json {
         serde_json::to_writer_pretty(&mut out, &plans)?;

@@ -36,7 +36,7 @@ impl Status {
 /// What a run did to a day. Runs that found a day up to date leave none.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Record {
-    /// Name of the run; it starts with its time, so names sort by time.
+    /// Name of the run; it starts with its time.
     pub run: String,
     /// Name of the job.
     pub job: String,
@@ -48,7 +48,7 @@ pub struct Record {
     pub version: String,
     /// How it ended.
     pub status: Status,
-    /// When it started, RFC 3339, UTC.
+    /// When it started, RFC 3339 with milliseconds, UTC: texts sort by time.
     pub started: String,
     /// Seconds.
     pub seconds: f64,
@@ -65,7 +65,7 @@ pub struct Record {
 /// Records of a work area.
 #[derive(Debug, Default)]
 pub struct History {
-    /// Newest first; of one run, by pipeline and day.
+    /// Newest first.
     pub records: Vec<Record>,
     /// Files that are no record, such as those of an older version.
     pub unreadable: Vec<PathBuf>,
@@ -131,6 +131,9 @@ impl History {
         for run in runs {
             history.add_run(&run)?;
         }
+        // Names of runs of one second do not tell which was first.
+        let newest_first = |left: &Record, right: &Record| right.started.cmp(&left.started);
+        history.records.sort_by(newest_first);
         Ok(history)
     }
 

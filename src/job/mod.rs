@@ -17,7 +17,7 @@ pub use plan::Action;
 pub use plan::DayPlan;
 pub use plan::Reprocess;
 pub use plan::is_selected;
-pub use plan::plan_day;
+pub use plan::plan_days;
 pub use run::DayError;
 pub use run::DayOutcome;
 pub use run::DayResult;

@@ -9,6 +9,7 @@ use crate::job::StepKind;
 use crate::step;
 use crate::step::ingest::Inputs;
 use crate::store::Manifest;
+use crate::store::landing::Listing;
 use crate::table::hive::Day;
 use crate::table::hive::Layout;
 
@@ -100,9 +101,21 @@ fn is_missing(job: &Job, day: Day) -> bool {
     targets.any(|target| Manifest::read(&target).is_none())
 }
 
-/// Plans a day.
+/// Plans days; the landing folder is listed once.
 #[must_use]
-pub fn plan_day(job: &Job, day: Day, which: Reprocess, history: &History) -> DayPlan {
+pub fn plan_days(job: &Job, days: &[Day], which: Reprocess, history: &History) -> Vec<DayPlan> {
+    let layout = Layout::new(&job.config.warehouse, job.pipeline.name());
+    let landed = step::ingest::landed(&layout).map_err(|error| error.to_string());
+    let plan = |day: &Day| plan_day(job, *day, which, (history, &landed));
+    days.iter().map(plan).collect()
+}
+
+fn plan_day(
+    job: &Job,
+    day: Day,
+    which: Reprocess,
+    (history, landed): (&History, &Result<Listing, String>),
+) -> DayPlan {
     let layout = Layout::new(&job.config.warehouse, job.pipeline.name());
     let last = history.last(job.pipeline.name(), day);
     let mut plan = DayPlan {
@@ -135,10 +148,14 @@ pub fn plan_day(job: &Job, day: Day, which: Reprocess, history: &History) -> Day
         };
         return plan;
     }
-    let inputs = match step::ingest::inputs(&job.config, &layout, day) {
+    let inputs_of = |listing| {
+        let inputs = step::ingest::inputs_of(&job.config, &layout, listing, day);
+        inputs.map_err(|error| error.to_string())
+    };
+    let inputs = match landed.as_ref().map_err(String::clone).and_then(inputs_of) {
         Ok(inputs) => inputs,
-        Err(error) => {
-            plan.reason = error.to_string();
+        Err(reason) => {
+            plan.reason = reason;
             return plan;
         }
     };

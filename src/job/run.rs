@@ -221,7 +221,7 @@ fn record(
         day: day.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         status,
-        started: started.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+        started: started.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
         seconds,
         peak_memory_bytes: peak_memory_bytes(),
         input_bytes: input_bytes(&outcome),

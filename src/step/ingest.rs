@@ -29,6 +29,7 @@ use crate::store::Manifest;
 use crate::store::fingerprint;
 use crate::store::landing;
 use crate::store::landing::Landed;
+use crate::store::landing::Listing;
 use crate::table::hive::DAY_MS;
 use crate::table::hive::Day;
 use crate::table::hive::HOUR_MS;
@@ -69,16 +70,34 @@ impl Inputs {
 /// # Errors
 /// The landing folder cannot be read, or holds no file for this day.
 pub fn inputs(config: &Config, layout: &Layout, day: Day) -> Result<Inputs, StepError> {
-    let landing = layout.landing();
-    let io = |(path, error): (std::path::PathBuf, std::io::Error)| StepError::Io {
+    inputs_of(config, layout, &landed(layout)?, day)
+}
+
+/// Lists the landing folder.
+///
+/// # Errors
+/// It cannot be read.
+pub fn landed(layout: &Layout) -> Result<Listing, StepError> {
+    landing::list(&layout.landing()).map_err(|(path, error)| StepError::Io {
         path: path.display().to_string(),
         error,
-    };
-    let listing = landing::list(&landing).map_err(io)?;
+    })
+}
+
+/// Finds the raw files of a day in a listing.
+///
+/// # Errors
+/// There is none.
+pub fn inputs_of(
+    config: &Config,
+    layout: &Layout,
+    listing: &Listing,
+    day: Day,
+) -> Result<Inputs, StepError> {
     let (slack_ms, event_time) = (config.ingest.slack_ms, config.ingest.event_time);
     let (wanted, others): (Vec<_>, Vec<_>) = listing
         .files
-        .into_iter()
+        .iter()
         .partition(|file| can_hold(file, day, slack_ms, event_time));
     let unfinished: Vec<_> = listing
         .unfinished
@@ -88,12 +107,12 @@ pub fn inputs(config: &Config, layout: &Layout, day: Day) -> Result<Inputs, Step
     if wanted.is_empty() {
         return Err(StepError::NoInput(format!(
             "{}: no raw file for {day} ({} files of other days, {} still being written); put nfcapd files below it, or choose another --date",
-            landing.display(),
+            layout.landing().display(),
             others.len(),
             unfinished.len(),
         )));
     }
-    let raw = |file: Landed| RawFile {
+    let raw = |file: &Landed| RawFile {
         path: file.path.display().to_string(),
         bytes: file.bytes,
         modified_ns: file.modified_ns,
