@@ -2,11 +2,11 @@
 
 use std::io::Write as _;
 
-use clap::ValueEnum;
 use serde_json::Value;
 use serde_json::json;
 
 use crate::cli::exit;
+use crate::cli::job_args::Output;
 use crate::cli::job_args::SiteArgs;
 use crate::cli::render;
 use crate::job;
@@ -50,14 +50,6 @@ pub(super) struct ShowArgs {
     output: Output,
     #[command(flatten)]
     site: SiteArgs,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum Output {
-    /// For people
-    Table,
-    /// Everything
-    Json,
 }
 
 pub(super) fn history(args: &HistoryArgs) -> anyhow::Result<u8> {

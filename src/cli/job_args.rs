@@ -56,10 +56,19 @@ pub(super) struct DayArgs {
     to: Option<String>,
 }
 
+/// Form of what a command prints.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(super) enum Output {
+    /// For people
+    Table,
+    /// Everything
+    Json,
+}
+
 /// Which of them a run does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(super) enum ReprocessArg {
-    /// Days of which nothing is published
+    /// Days that lack the table or a result
     Missing,
     /// Days whose last run failed
     Failed,

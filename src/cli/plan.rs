@@ -2,11 +2,10 @@
 
 use std::io::Write as _;
 
-use clap::ValueEnum;
-
 use crate::cli::exit;
 use crate::cli::job_args::DayArgs;
 use crate::cli::job_args::JobArgs;
+use crate::cli::job_args::Output;
 use crate::cli::job_args::ReprocessArg;
 use crate::job;
 use crate::job::Action;
@@ -30,14 +29,6 @@ pub(super) struct Args {
     /// Form of the output
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum Output {
-    /// A block of lines a day
-    Table,
-    /// Everything, with every input file
-    Json,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<u8> {

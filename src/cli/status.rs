@@ -2,9 +2,8 @@
 
 use std::io::Write as _;
 
-use clap::ValueEnum;
-
 use crate::cli::exit;
+use crate::cli::job_args::Output;
 use crate::cli::job_args::SiteArgs;
 use crate::job::Overview;
 use crate::job::PipelineOverview;
@@ -23,14 +22,6 @@ pub(super) struct Args {
     output: Output,
     #[command(flatten)]
     site: SiteArgs,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum Output {
-    /// For people
-    Table,
-    /// Everything
-    Json,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<u8> {

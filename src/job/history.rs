@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::store;
 use crate::table::hive::Day;
 
 /// How a run of a day ended.
@@ -191,20 +192,9 @@ impl History {
     }
 }
 
-/// What is in a folder, by name; nothing where it is missing.
 fn list(folder: &Path) -> Result<Vec<PathBuf>, HistoryError> {
-    let fail = |error| HistoryError {
+    store::list(folder).map_err(|error| HistoryError {
         path: folder.display().to_string(),
         error,
-    };
-    let entries = match std::fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(fail)?,
-    };
-    let paths: Result<Vec<_>, _> = entries
-        .map(|entry| Ok(entry.map_err(fail)?.path()))
-        .collect();
-    let mut paths = paths?;
-    paths.sort();
-    Ok(paths)
+    })
 }

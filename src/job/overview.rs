@@ -118,21 +118,11 @@ fn table_days(table: &Path) -> Result<Vec<Day>, OverviewError> {
 
 /// Names of the partition folders in a folder; none where it is missing.
 fn names(folder: &Path) -> Result<Vec<String>, OverviewError> {
-    let fail = |error| OverviewError::Table {
+    let paths = store::list(folder).map_err(|error| OverviewError::Table {
         path: folder.display().to_string(),
         error,
-    };
-    let entries = match std::fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(fail)?,
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(fail)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.contains('=') && entry.path().is_dir() {
-            names.push(name);
-        }
-    }
-    Ok(names)
+    })?;
+    let folders = paths.iter().filter(|path| path.is_dir());
+    let names = folders.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    Ok(names.filter(|name| name.contains('=')).collect())
 }

@@ -1,5 +1,7 @@
 //! What a run of a day would do, and why; needs read rights only.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use crate::job::History;
@@ -16,7 +18,7 @@ use crate::table::hive::Layout;
 /// Which days of a range a run does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reprocess {
-    /// Those of which nothing is published.
+    /// Those that lack a folder that the job publishes.
     Missing,
     /// Those whose last run failed.
     Failed,
@@ -91,13 +93,10 @@ pub fn is_selected(job: &Job, day: Day, which: Reprocess, history: &History) -> 
     }
 }
 
-/// True where a step of the job has published nothing.
+/// True where a folder that the job publishes is not there.
 fn is_missing(job: &Job, day: Day) -> bool {
     let layout = Layout::new(&job.config.warehouse, job.pipeline.name());
-    let mut targets = job.steps.iter().map(|step| match step {
-        StepKind::Ingest => layout.day(day),
-        StepKind::Suspicious => layout.scores(day),
-    });
+    let mut targets = targets(job, &layout, day).into_iter();
     targets.any(|target| Manifest::read(&target).is_none())
 }
 
@@ -126,7 +125,10 @@ fn plan_day(
         input_files: Vec::new(),
         input_bytes: 0,
         splits: 0,
-        writes: writes(job, &layout, day),
+        writes: targets(job, &layout, day)
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect(),
         expected_seconds: None,
         expected_memory_bytes: None,
     };
@@ -139,12 +141,7 @@ fn plan_day(
     if !job.steps.contains(&StepKind::Ingest) {
         (plan.action, plan.reason) = match is_current {
             Err(error) => (Action::Fail, error.to_string()),
-            Ok(true) if !all => (Action::Skip, "the results are up to date".to_owned()),
-            Ok(true) => (Action::Replace, "the results are up to date".to_owned()),
-            Ok(false) => (
-                Action::Run,
-                "no results of this table, these settings and this version".to_owned(),
-            ),
+            Ok(is_current) => results_action(is_current, all),
         };
         return plan;
     }
@@ -180,7 +177,7 @@ fn plan_day(
 impl Reprocess {
     fn why_not(self) -> &'static str {
         match self {
-            Self::Missing => "something is published",
+            Self::Missing => "all of it is published",
             Self::Failed => "its last run did not fail",
             Self::Changed | Self::All => "",
         }
@@ -200,6 +197,19 @@ impl DayPlan {
             self.expected_memory_bytes = record.peak_memory_bytes;
         }
     }
+}
+
+/// What a job without the step ingest would do, and why.
+fn results_action(is_current: bool, all: bool) -> (Action, String) {
+    let (action, reason) = match (is_current, all) {
+        (true, false) => (Action::Skip, "the results are up to date"),
+        (true, true) => (Action::Replace, "all are reprocessed"),
+        (false, _) => (
+            Action::Run,
+            "no results of this table, these settings and this version",
+        ),
+    };
+    (action, reason.to_owned())
 }
 
 /// What the step ingest would do, and why; `analyses` where the results are not up to date.
@@ -225,20 +235,17 @@ fn action(published: Option<Manifest>, inputs: &Inputs, analyses: bool) -> (Acti
     (Action::Skip, format!("up to date, {rows} rows"))
 }
 
-/// Folders that would be replaced.
-fn writes(job: &Job, layout: &Layout, day: Day) -> Vec<String> {
-    let mut writes = Vec::new();
+/// Folders that the steps publish.
+fn targets(job: &Job, layout: &Layout, day: Day) -> Vec<PathBuf> {
+    let mut folders = Vec::new();
     for step in &job.steps {
         match step {
-            StepKind::Ingest => writes.push(layout.day(day)),
-            StepKind::Suspicious => writes.extend([
-                layout.scores(day),
-                layout.result("suspicious", day),
-                layout.result("groups", day),
-                layout.model(day),
-            ]),
+            StepKind::Ingest => folders.push(layout.day(day)),
+            StepKind::Suspicious => {
+                let results = step::suspicious::targets(layout, day);
+                folders.extend(results.into_iter().map(|(_, folder)| folder));
+            }
         }
     }
-    let texts = writes.iter().map(|path| path.display().to_string());
-    texts.collect()
+    folders
 }

@@ -152,7 +152,9 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
     Ok(outcome)
 }
 
-fn targets(layout: &Layout, day: Day) -> Vec<(&'static str, PathBuf)> {
+/// Returns the folders of a day's results with the names under which they are staged; the first is that of the scores.
+#[must_use]
+pub fn targets(layout: &Layout, day: Day) -> Vec<(&'static str, PathBuf)> {
     vec![
         (SCORES, layout.scores(day)),
         (FLOW_SCORES, layout.result("suspicious", day)),

@@ -11,6 +11,8 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::store;
+
 /// Why a day cannot be locked.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
@@ -105,13 +107,8 @@ pub fn held_locks(work_area: &Path) -> Result<Vec<(String, String)>, LockError> 
         path: path.display().to_string(),
         error,
     };
-    let entries = match std::fs::read_dir(&folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(|error| fail_at(&folder, error))?,
-    };
     let mut held = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(|error| fail_at(&folder, error))?.path();
+    for path in store::list(&folder).map_err(|error| fail_at(&folder, error))? {
         let fail = |error| fail_at(&path, error);
         let file = File::open(&path).map_err(fail)?;
         match file.try_lock_shared() {
@@ -124,6 +121,5 @@ pub fn held_locks(work_area: &Path) -> Result<Vec<(String, String)>, LockError> 
             }
         }
     }
-    held.sort();
     Ok(held)
 }

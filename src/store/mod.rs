@@ -12,6 +12,10 @@ mod lock;
 mod manifest;
 mod publish;
 
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
 pub use lock::DayLock;
 pub use lock::LockError;
 pub use lock::held_locks;
@@ -21,3 +25,19 @@ pub use publish::Staging;
 pub use publish::StoreError;
 pub use publish::remove_staging;
 pub use publish::stop_publishing;
+
+/// Returns what is in a folder, by path; nothing where it is missing.
+///
+/// # Errors
+/// What the file system says.
+pub fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut paths = entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<io::Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
+}

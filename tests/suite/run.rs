@@ -579,6 +579,7 @@ fn damaged_files_are_counted_and_refused_above_the_limit() {
     );
 }
 
+/// Starts a run that is busy for much longer than a test waits before it stops it.
 fn start(warehouse: &Warehouse) -> std::process::Child {
     let job = concat!(env!("CARGO_MANIFEST_DIR"), "/jobs/flow.yaml");
     let root = format!("warehouse={}", warehouse.folder.path().display());
@@ -592,6 +593,10 @@ fn start(warehouse: &Warehouse) -> std::process::Child {
             "all",
             "-D",
             &root,
+            "-D",
+            "suspicious.models=100",
+            "-D",
+            "suspicious.token_models=100",
         ])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
