@@ -11,7 +11,8 @@ Examples:
   klieg check jobs/flow.yaml
   klieg check jobs/flow.yaml --config site.yaml -D suspicious.topics=30
 
-Prints the steps and every key with its value. Exit code 2 where a key, value or step cannot be used, with line and column.")]
+Prints the steps and every key with its value. Exit code 2 where a key, value or step cannot
+be used, with line and column.")]
 pub(super) struct Args {
     #[command(flatten)]
     job: JobArgs,

@@ -14,6 +14,7 @@ use crate::cli::run;
 use crate::cli::run::Range;
 use crate::config::Layers;
 use crate::job::Job;
+use crate::store;
 use crate::synth;
 use crate::synth::SynthDay;
 use crate::synth::SynthParams;
@@ -38,7 +39,9 @@ Examples:
   klieg demo
   klieg demo --flows 3000000 --seed 7 --out /tmp/demo
 
-OUT becomes a warehouse: look into it with `klieg top flow --date 2016-07-08 -D warehouse=OUT`, and at the truth in OUT/truth.")]
+OUT becomes a warehouse: look into it with
+  klieg top flow --date 2016-07-08 -D warehouse=$PWD/OUT
+and at the truth in OUT/truth.")]
 pub(super) struct Args {
     /// Folder for raw files, tables and results
     #[arg(long, default_value = "klieg-demo", value_name = "DIR")]
@@ -46,7 +49,7 @@ pub(super) struct Args {
     /// Day in UTC
     #[arg(long, default_value = "2016-07-08", value_name = "DAY")]
     date: String,
-    /// About so many records
+    /// About so many records; the smallest day, with all attacks, has about 100,000
     #[arg(long, default_value_t = 1_000_000, value_name = "N")]
     flows: u64,
     /// Seed of all random numbers
@@ -75,7 +78,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         seed: args.seed,
     });
     let landing = out.join("flow").join("landing");
-    synth::write(&generated, Compression::Lz4, &landing, &out.join("truth"))?;
+    let written = synth::write(&generated, Compression::Lz4, &landing, &out.join("truth"))?;
+    let others = store::list(&landing)?.len().saturating_sub(written.files);
+    if others > 0 {
+        render::say(&format!(
+            "demo: {} holds {others} other raw files; those near {day} are read too",
+            landing.display()
+        ));
+    }
     let flags = [("warehouse".to_owned(), out.display().to_string())];
     let job = Job::try_new(
         Layers::try_new(std::iter::empty())?,
@@ -110,7 +120,11 @@ fn print_found(generated: &SynthDay, all: &arrow::array::RecordBatch) -> anyhow:
     writeln!(
         out,
         "hidden attacks with a group in the first rows, of {}:",
-        generated.attacks.len()
+        generated
+            .attacks
+            .iter()
+            .filter(|attack| attack.records > 0)
+            .count()
     )?;
     writeln!(out, "{:<28} {:>6} {:>6}", "order", DEPTHS[0], DEPTHS[1])?;
     let mut listed = BTreeSet::new();
@@ -133,12 +147,25 @@ fn print_found(generated: &SynthDay, all: &arrow::array::RecordBatch) -> anyhow:
         }
         writeln!(out, "{name:<28} {:>6} {:>6}", counts[0], counts[1])?;
     }
-    writeln!(out)?;
+    print_attacks(&mut out, generated, &listed)?;
+    Ok(())
+}
+
+fn print_attacks(
+    out: &mut impl std::io::Write,
+    generated: &SynthDay,
+    listed: &BTreeSet<u16>,
+) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "\nlisted: in the first {} rows of the list; absent: the day is too small to hold it",
+        DEPTHS[1]
+    )?;
     for attack in &generated.attacks {
-        let sign = if listed.contains(&attack.id) {
-            "listed"
-        } else {
-            "missed"
+        let sign = match (attack.records, listed.contains(&attack.id)) {
+            (0, _) => "absent",
+            (_, true) => "listed",
+            (_, false) => "missed",
         };
         let host = attack
             .hosts

@@ -10,9 +10,12 @@ use crate::engine::source;
 use crate::job::DayError;
 use crate::job::HistoryError;
 use crate::job::JobError;
+use crate::job::OverviewError;
+use crate::job::RunError;
 use crate::ml::lda::ParamsError;
 use crate::step::StepError;
 use crate::store::LockError;
+use crate::store::StoreError;
 use crate::table::hive::InvalidDay;
 
 /// Usage or configuration.
@@ -59,14 +62,49 @@ pub(super) fn code(error: &anyhow::Error) -> u8 {
             return REJECTED;
         }
         if let Some(error) = cause.downcast_ref::<io::Error>() {
-            return match error.kind() {
-                io::ErrorKind::NotFound => INPUT,
-                io::ErrorKind::PermissionDenied => PERMISSION,
-                _ => FAILED,
-            };
+            return read_code(error);
         }
     }
     FAILED
+}
+
+/// Returns what to do about a warehouse that is not there or not for this user; empty for other errors.
+pub(super) fn warehouse_advice(error: &anyhow::Error) -> &'static str {
+    let store = error.downcast_ref::<StoreError>();
+    let of_run = match error.downcast_ref() {
+        Some(RunError::Store(store)) => Some(store),
+        _ => None,
+    };
+    let of_overview = match error.downcast_ref() {
+        Some(OverviewError::Store(store)) => Some(store),
+        _ => None,
+    };
+    let kind = store
+        .or(of_run)
+        .or(of_overview)
+        .map(|store| store.error.kind());
+    match kind {
+        Some(io::ErrorKind::NotFound) => {
+            "; is the warehouse right (-D warehouse=/data/spot, or --config)? Raw files go to <warehouse>/flow/landing"
+        }
+        Some(io::ErrorKind::PermissionDenied) => {
+            "; give this user the right to it, or set another warehouse"
+        }
+        _ => "",
+    }
+}
+
+/// Returns the error with its causes, each unless the text before ends in it.
+pub(super) fn message(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// True where the reader of stdout went away, as `head` does.
@@ -98,7 +136,11 @@ pub(super) fn day_code(error: &DayError) -> u8 {
 
 /// Returns what to do about a day that the file system stopped, behind the message; empty for errors that say it themselves.
 pub(super) fn advice(error: &DayError) -> &'static str {
-    match io_of(error).map(io::Error::kind) {
+    advice_on(io_of(error))
+}
+
+fn advice_on(error: Option<&io::Error>) -> &'static str {
+    match error.map(io::Error::kind) {
         Some(io::ErrorKind::PermissionDenied) => {
             "; give this user the right to it, or set another warehouse"
         }
@@ -141,7 +183,9 @@ fn step_code(error: &StepError) -> u8 {
             read_code(error)
         }
         StepError::Store(store) => write_code(&store.error),
-        StepError::Rejected { .. } | StepError::Emptied { .. } => REJECTED,
+        StepError::Rejected { .. } | StepError::Unreadable { .. } | StepError::Emptied { .. } => {
+            REJECTED
+        }
         StepError::Parquet { error, .. } | StepError::Ingest(IngestError::Write { error, .. }) => {
             parquet_code(error)
         }
@@ -151,9 +195,8 @@ fn step_code(error: &StepError) -> u8 {
 
 fn read_code(error: &io::Error) -> u8 {
     match error.kind() {
-        io::ErrorKind::NotFound => INPUT,
-        io::ErrorKind::PermissionDenied => PERMISSION,
-        _ => FAILED,
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => INPUT,
+        _ => write_code(error),
     }
 }
 

@@ -18,6 +18,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::cli::exit;
 use crate::job::Pipeline;
+use crate::store;
 use crate::store::Manifest;
 use crate::table;
 use crate::table::hive::Day;
@@ -58,8 +59,10 @@ impl By {
 
 /// Reads the groups of a day.
 pub(super) fn read(warehouse: &Path, day: Day) -> anyhow::Result<RecordBatch> {
-    let folder = Layout::new(warehouse, Pipeline::Flow.name()).result("groups", day);
-    let Some(manifest) = Manifest::read(&folder) else {
+    let layout = Layout::new(warehouse, Pipeline::Flow.name());
+    store::check_folder(&layout.pipeline_dir())?;
+    let folder = layout.result("groups", day);
+    let Some(manifest) = Manifest::read(&folder)? else {
         let text = format!(
             "{}: no list of {day}; run `klieg run` on that day first",
             folder.display()

@@ -12,6 +12,7 @@ use crate::cli::render;
 use crate::job;
 use crate::job::History;
 use crate::job::Record;
+use crate::store;
 use crate::table::hive::Day;
 
 /// List what runs did, the newest first
@@ -56,6 +57,7 @@ pub(super) fn history(args: &HistoryArgs) -> anyhow::Result<u8> {
     let day: Option<Day> = args.date.as_deref().map(str::parse).transpose()?;
     let day = day.map(|day| day.to_string());
     let config = args.site.layers()?.check()?;
+    store::check_folder(&config.warehouse)?;
     let mut history = History::read(&config.warehouse.join(job::WORK_AREA))?;
     tell_unreadable(&history);
     let is_wanted = |record: &Record| day.as_ref().is_none_or(|day| *day == record.day);

@@ -221,7 +221,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
                 records,
             } = reject;
             render::say(&format!(
-                "klieg: {path}: block at byte {offset}: {error} ({records} records)"
+                "klieg: {path}: block at byte {offset}: {error} (records lost: {records})"
             ));
         }
     }
@@ -231,7 +231,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         Output::Csv => {}
     }
     out.flush()?;
-    Ok(0)
+    let summary = &report.summary;
+    Ok(if summary.flows == 0 && !summary.rejects.is_empty() {
+        exit::REJECTED
+    } else {
+        0
+    })
 }
 
 fn open(path: &Path) -> anyhow::Result<File> {
@@ -346,7 +351,10 @@ impl Report<'_> {
                 error,
                 records,
             } = reject;
-            writeln!(out, "  block at byte {offset}: {error} ({records} records)")?;
+            writeln!(
+                out,
+                "  block at byte {offset}: {error} (records lost: {records})"
+            )?;
         }
         if summary.unmapped > 0 {
             let lost = "their extension map is missing, so interfaces, AS numbers and the like are";

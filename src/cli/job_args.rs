@@ -44,9 +44,10 @@ pub(super) struct JobArgs {
 
 /// Which days.
 #[derive(Args, Debug)]
+#[group(id = "days", required = true, multiple = true, args = ["date", "from"])]
 pub(super) struct DayArgs {
     /// One day in UTC: 2016-07-08 or 20160708
-    #[arg(long, value_name = "DAY", conflicts_with_all = ["from", "to"], required_unless_present = "from")]
+    #[arg(long, value_name = "DAY", conflicts_with_all = ["from", "to"])]
     date: Option<String>,
     /// First day of a range
     #[arg(long, value_name = "DAY", requires = "to")]
@@ -149,8 +150,11 @@ impl JobArgs {
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(path);
-    text.map_err(|error| exit::UsageText(format!("{}: {error}", path.display())).into())
+    let name = path.display().to_string();
+    std::fs::read_to_string(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => anyhow::Error::new(error).context(name),
+        _ => exit::UsageText(format!("{name}: {error}")).into(),
+    })
 }
 
 impl DayArgs {

@@ -72,7 +72,9 @@ pub fn main() -> ExitCode {
         Err(error) if exit::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to tell where stderr is closed.
-            drop(writeln!(std::io::stderr(), "klieg: {error:#}"));
+            let advice = exit::warehouse_advice(&error);
+            let message = exit::message(&error);
+            drop(writeln!(std::io::stderr(), "klieg: {message}{advice}"));
             ExitCode::from(exit::code(&error))
         }
     }

@@ -10,7 +10,6 @@ use crate::cli::job_args::ReprocessArg;
 use crate::job;
 use crate::job::Action;
 use crate::job::DayPlan;
-use crate::job::History;
 
 /// Show what a run would read and write, and why
 #[derive(clap::Args, Debug)]
@@ -34,9 +33,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     let job = args.job.job()?;
     let days = args.days.days()?;
-    let which = args.reprocess.into();
-    let history = History::read(&job.config.warehouse.join(job::WORK_AREA))?;
-    let plans = job::plan_days(&job, &days, which, &history);
+    let plans = job::plan_days(&job, &days, args.reprocess.into())?;
     let mut out = std::io::stdout().lock();
     if args.output == Output::Json {
         serde_json::to_writer_pretty(&mut out, &plans)?;
@@ -52,10 +49,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
 
 fn print(out: &mut impl std::io::Write, plan: &DayPlan) -> std::io::Result<()> {
     writeln!(out, "{}  {}: {}", plan.day, plan.action.name(), plan.reason)?;
+    if let Some(owner) = &plan.locked_by {
+        writeln!(
+            out,
+            "  locked  by {owner}; a run ends with exit code 4 until it is done"
+        )?;
+    }
     if plan.splits > 0 {
         writeln!(
             out,
-            "  reads   {} files, {} bytes, {} splits",
+            "  reads   files: {}, bytes: {}, splits: {}",
             plan.input_files.len(),
             plan.input_bytes,
             plan.splits

@@ -77,7 +77,7 @@ impl Events for Renderer {
             let is_due = |told: &Instant| told.elapsed() >= LINE_EVERY;
             if state.told.get(label).is_none_or(is_due) {
                 state.told.insert(label.to_owned(), Instant::now());
-                say(&format!("{label}: {done} of {total}, {note}"));
+                say(&format!("{label}: {done} of {total}{}", behind_comma(note)));
             }
             return;
         };
@@ -87,7 +87,7 @@ impl Events for Renderer {
         }
         bar.set_length(total);
         bar.set_position(done);
-        bar.set_message(format!("{label}, {note}"));
+        bar.set_message(format!("{label}{}", behind_comma(note)));
     }
 }
 
@@ -96,6 +96,14 @@ impl Drop for Renderer {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+fn behind_comma(note: &str) -> String {
+    if note.is_empty() {
+        String::new()
+    } else {
+        format!(", {note}")
     }
 }
 

@@ -38,8 +38,9 @@ Examples:
   klieg run jobs/flow.yaml --date 20160708 --reprocess all --output json
   klieg run jobs/flow.yaml --from 2016-06-01 --to 2016-07-08 --backwards --reprocess failed --max-failures 3
 
-A day that is up to date (same raw files, settings and version) is skipped. A day that fails does not stop the others. What is published is replaced in one step, so
-readers see the old result or the new one; a step that fails or is stopped changes nothing.")]
+A day that is up to date (same raw files, settings and version) is skipped. A day that fails
+does not stop the others. What is published is replaced in one step, so readers see the old
+result or the new one; a step that fails or is stopped changes nothing.")]
 pub(super) struct Args {
     #[command(flatten)]
     job: JobArgs,

@@ -18,14 +18,15 @@ Examples:
   klieg synth --date 2016-07-08 --out /tmp/day
   klieg synth --date 2016-07-08 --flows 10000000 --seed 7 --compression none --out /tmp/day
 
-Writes nfcapd files of five minutes to OUT/flow/landing, so that OUT can be a warehouse, and to OUT/truth: labels.parquet (file,
-record, attack, kind), attacks.json (kind, hosts, times, records, ATT&CK technique), site.yaml (networks and roles). The same
-seed, date and size give the same bytes.")]
+Writes nfcapd files of five minutes to OUT/flow/landing, so that OUT can be a warehouse.
+Writes to OUT/truth: labels.parquet (file, record, attack, kind), attacks.json (kind, hosts,
+times, records, ATT&CK technique), site.yaml (networks and roles, no file for --config).
+The same seed, date and size give the same bytes.")]
 pub(super) struct Args {
     /// Day in UTC
     #[arg(long, value_name = "DAY")]
     date: String,
-    /// About so many records
+    /// About so many records; the smallest day, with all attacks, has about 100,000
     #[arg(long, default_value_t = 1_000_000, value_name = "N")]
     flows: u64,
     /// Seed of all random numbers

@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::cli::groups;
 use crate::cli::groups::By;
 use crate::cli::job_args::SiteArgs;
+use crate::cli::render;
 use crate::table::hive::Day;
 
 /// Show the ranked list of a day
@@ -24,8 +25,9 @@ Examples:
   klieg top flow --date 2016-07-08 -D warehouse=/data/spot
   klieg top flow --date 2016-07-08 -n 100 --by a --output csv
 
-A row is a group: one IP and one kind of connection (word), with how many flows it had and why it is listed. `list` takes the
-loud and new (half A) and the quiet and odd (half B) in turn; `p` is the order of Apache Spot's score.")]
+A row is a group: one IP and one kind of connection (word), with how many flows it had
+and why it is listed. `list` takes the loud and new (half A) and the quiet and odd (half B)
+in turn; `p` is the order of Apache Spot's score.")]
 pub(super) struct Args {
     /// Which pipeline
     #[arg(value_enum)]
@@ -67,6 +69,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     let config = args.site.layers()?.check()?;
     let all = groups::read(&config.warehouse, day)?;
     let rows = groups::ranked(&all, args.by, args.rows)?;
+    if rows.num_rows() < args.rows {
+        render::say(&format!(
+            "top: {day} has {} groups in this order, no more were kept (suspicious.groups = {})",
+            rows.num_rows(),
+            config.suspicious.groups
+        ));
+    }
     match args.output {
         Output::Table => groups::print_table(&rows, args.by),
         Output::Csv => print_csv(&rows),

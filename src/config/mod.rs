@@ -50,11 +50,11 @@ impl fmt::Display for Origin {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file is not YAML.
-    #[error("{path}: {message}")]
+    #[error("{path}:{message}")]
     Syntax {
         /// The file.
         path: String,
-        /// What the parser says, with line and column.
+        /// Line, column, and what the parser says.
         message: String,
     },
     /// Not a key of `conf/default.yaml`.
@@ -196,6 +196,8 @@ pub struct JobKeys {
     pub pipeline: (String, Origin),
     /// `steps`, each with where it stands.
     pub steps: Vec<(String, Origin)>,
+    /// Where the key `steps` stands.
+    pub steps_origin: Origin,
 }
 
 /// Layers of configuration, the later over the earlier.
@@ -208,7 +210,7 @@ impl Layers {
     /// Starts with the defaults and the environment.
     ///
     /// # Errors
-    /// A variable of our prefix that names no key.
+    /// A variable of our prefix that names no key, but looks like one: it has a section, or is similar to a key.
     pub fn try_new(environment: impl Iterator<Item = (String, String)>) -> Result<Self, Error> {
         let mut layers = Self {
             values: BTreeMap::new(),
@@ -227,7 +229,12 @@ impl Layers {
                 continue;
             };
             let key = key.to_lowercase().replace("__", ".");
-            layers.set(key, value, Origin::Environment(name))?;
+            let origin = Origin::Environment(name);
+            match layers.set(key.clone(), value, origin) {
+                // Such as KLIEG_SERVICE_HOST, which Kubernetes sets for a service of our name.
+                Err(Error::UnknownKey { nearest: None, .. }) if !key.contains('.') => {}
+                set => set?,
+            }
         }
         Ok(layers)
     }
@@ -276,7 +283,11 @@ impl Layers {
             match key.value.as_str() {
                 "name" => name = Some(scalar(path, &key.value, &node)?.0),
                 "pipeline" => pipeline = Some(scalar(path, &key.value, &node)?),
-                "steps" => steps = Some(list(path, &key.value, &node)?),
+                "steps" => {
+                    let (line, column) = spot(&key.referenced);
+                    let origin = Origin::File(path.to_owned(), line, column);
+                    steps = Some((list(path, &key.value, &node)?, origin));
+                }
                 _ => rest.push((key, node)),
             }
         }
@@ -285,10 +296,12 @@ impl Layers {
             path: path.to_owned(),
             key,
         };
+        let (steps, steps_origin) = steps.ok_or_else(|| missing("steps"))?;
         Ok(JobKeys {
             name: name.ok_or_else(|| missing("name"))?,
             pipeline: pipeline.ok_or_else(|| missing("pipeline"))?,
-            steps: steps.ok_or_else(|| missing("steps"))?,
+            steps,
+            steps_origin,
         })
     }
 

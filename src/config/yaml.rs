@@ -16,6 +16,9 @@ pub(super) enum Node {
 }
 
 /// Parses one document; an empty one is an empty map.
+///
+/// # Errors
+/// `line:column: what is wrong`.
 pub(super) fn parse(text: &str) -> Result<Node, String> {
     let is_empty = text
         .lines()
@@ -23,7 +26,21 @@ pub(super) fn parse(text: &str) -> Result<Node, String> {
     if is_empty {
         return Ok(Node::Map(Vec::new()));
     }
-    serde_saphyr::from_str(text).map_err(|error| error.to_string())
+    serde_saphyr::from_str(text).map_err(|error| describe(&error))
+}
+
+/// One line with its place in front.
+fn describe(error: &serde_saphyr::Error) -> String {
+    let spot = error.location().map(|spot| (spot.line(), spot.column()));
+    let (line, column) = spot.unwrap_or((1, 1));
+    if let serde_saphyr::Error::DuplicateMappingKey { key, .. } = error.without_snippet() {
+        let key = key.as_deref().unwrap_or_default();
+        return format!("{line}:{column}: key `{key}` stands here for the second time");
+    }
+    let text = error.without_snippet().to_string();
+    let place = format!(" at line {line}, column {column}");
+    let first = text.lines().next().unwrap_or_default();
+    format!("{line}:{column}: {}", first.replace(&place, ""))
 }
 
 impl<'de> Deserialize<'de> for Node {

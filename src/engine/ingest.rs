@@ -130,7 +130,7 @@ impl fmt::Display for Reject {
         } = self;
         write!(
             f,
-            "{file}, block at byte {offset}: {message} ({records} records)"
+            "{file}, block at byte {offset}: {message} (records lost: {records})"
         )
     }
 }

@@ -21,6 +21,7 @@ pub use plan::plan_days;
 pub use run::DayError;
 pub use run::DayOutcome;
 pub use run::DayResult;
+pub use run::RunError;
 pub use run::RunOptions;
 pub use run::WORK_AREA;
 pub use run::run_days;

@@ -12,6 +12,7 @@ use crate::job::WORK_AREA;
 use crate::store;
 use crate::store::LockError;
 use crate::store::Manifest;
+use crate::store::StoreError;
 use crate::table::hive::Day;
 use crate::table::hive::Layout;
 
@@ -43,6 +44,9 @@ pub enum OverviewError {
     /// The history.
     #[error(transparent)]
     History(#[from] HistoryError),
+    /// What is published.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A lock.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -63,6 +67,7 @@ impl Overview {
     /// # Errors
     /// A folder or file that cannot be read.
     pub fn of(warehouse: &Path) -> Result<Self, OverviewError> {
+        store::check_folder(warehouse)?;
         let work_area = warehouse.join(WORK_AREA);
         let history = History::read(&work_area)?;
         let of = |pipeline: Pipeline| PipelineOverview::of(warehouse, pipeline, &history);
@@ -80,7 +85,7 @@ impl PipelineOverview {
         let layout = Layout::new(warehouse, name);
         let (mut published, mut foreign) = (Vec::new(), Vec::new());
         for day in table_days(&layout.table())? {
-            match Manifest::read(&layout.day(day)) {
+            match Manifest::read(&layout.day(day))? {
                 Some(manifest) => published.push((day.to_string(), manifest.rows)),
                 None => foreign.push(day.to_string()),
             }

@@ -6,11 +6,17 @@ use serde::Serialize;
 
 use crate::job::History;
 use crate::job::Job;
+use crate::job::RunError;
 use crate::job::Status;
 use crate::job::StepKind;
+use crate::job::WORK_AREA;
+use crate::job::run::lock_key;
 use crate::step;
-use crate::step::ingest::Inputs;
+use crate::step::StepError;
+use crate::step::inputs::Inputs;
+use crate::store;
 use crate::store::Manifest;
+use crate::store::StoreError;
 use crate::store::landing::Listing;
 use crate::table::hive::Day;
 use crate::table::hive::Layout;
@@ -69,6 +75,8 @@ pub struct DayPlan {
     pub reason: String,
     /// How the last run of the day ended, and when it started; `None` where none did anything.
     pub last_run: Option<(Status, String)>,
+    /// What a live run that has the day's lock says about itself.
+    pub locked_by: Option<String>,
     /// Raw files.
     pub input_files: Vec<String>,
     /// Their length.
@@ -84,44 +92,72 @@ pub struct DayPlan {
 }
 
 /// Returns whether a run that is to reprocess `which` takes a day up at all; the steps of a run skip what is up to date.
-#[must_use]
-pub fn is_selected(job: &Job, day: Day, which: Reprocess, history: &History) -> bool {
+///
+/// # Errors
+/// What is published cannot be looked at.
+pub fn is_selected(
+    job: &Job,
+    day: Day,
+    which: Reprocess,
+    history: &History,
+) -> Result<bool, StoreError> {
     match which {
-        Reprocess::Changed | Reprocess::All => true,
-        Reprocess::Failed => history.has_failed(job.pipeline.name(), day),
+        Reprocess::Changed | Reprocess::All => Ok(true),
+        Reprocess::Failed => Ok(history.has_failed(job.pipeline.name(), day)),
         Reprocess::Missing => is_missing(job, day),
     }
 }
 
 /// True where a folder that the job publishes is not there.
-fn is_missing(job: &Job, day: Day) -> bool {
+fn is_missing(job: &Job, day: Day) -> Result<bool, StoreError> {
     let layout = Layout::new(&job.config.warehouse, job.pipeline.name());
-    let mut targets = targets(job, &layout, day).into_iter();
-    targets.any(|target| Manifest::read(&target).is_none())
+    for target in targets(job, &layout, day) {
+        if Manifest::read(&target)?.is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// What plans are made of beside the job.
+struct Known {
+    history: History,
+    landed: Listing,
+    /// Key and owner of each lock that a live run holds.
+    locks: Vec<(String, String)>,
 }
 
 /// Plans days; the landing folder is listed once.
-#[must_use]
-pub fn plan_days(job: &Job, days: &[Day], which: Reprocess, history: &History) -> Vec<DayPlan> {
+///
+/// # Errors
+/// Something cannot be looked at, or the warehouse has no folder of the pipeline.
+pub fn plan_days(job: &Job, days: &[Day], which: Reprocess) -> Result<Vec<DayPlan>, RunError> {
     let layout = Layout::new(&job.config.warehouse, job.pipeline.name());
-    let landed = step::ingest::landed(&layout).map_err(|error| error.to_string());
-    let plan = |day: &Day| plan_day(job, *day, which, (history, &landed));
+    store::check_folder(&layout.pipeline_dir())?;
+    let work_area = job.config.warehouse.join(WORK_AREA);
+    let known = Known {
+        history: History::read(&work_area)?,
+        landed: match job.steps.contains(&StepKind::Ingest) {
+            true => step::inputs::landed(&layout)?,
+            false => Listing::default(),
+        },
+        locks: store::held_locks(&work_area)?,
+    };
+    let plan = |day: &Day| plan_day(job, *day, which, &known);
     days.iter().map(plan).collect()
 }
 
-fn plan_day(
-    job: &Job,
-    day: Day,
-    which: Reprocess,
-    (history, landed): (&History, &Result<Listing, String>),
-) -> DayPlan {
+fn plan_day(job: &Job, day: Day, which: Reprocess, known: &Known) -> Result<DayPlan, RunError> {
     let layout = Layout::new(&job.config.warehouse, job.pipeline.name());
-    let last = history.last(job.pipeline.name(), day);
+    let last = known.history.last(job.pipeline.name(), day);
+    let key = lock_key(job, day);
+    let locked = known.locks.iter().find(|(held, _)| *held == key);
     let mut plan = DayPlan {
         day: day.to_string(),
         action: Action::Fail,
         reason: String::new(),
         last_run: last.map(|record| (record.status, record.started.clone())),
+        locked_by: locked.map(|(_, owner)| owner.clone()),
         input_files: Vec::new(),
         input_bytes: 0,
         splits: 0,
@@ -132,34 +168,30 @@ fn plan_day(
         expected_seconds: None,
         expected_memory_bytes: None,
     };
-    if !is_selected(job, day, which, history) {
+    if !is_selected(job, day, which, &known.history)? {
         (plan.action, plan.reason) = (Action::Skip, which.why_not().to_owned());
-        return plan;
+        return Ok(plan);
     }
     let all = which == Reprocess::All;
     let is_current = step::suspicious::is_current(&job.config, &layout, day);
     if !job.steps.contains(&StepKind::Ingest) {
         (plan.action, plan.reason) = match is_current {
-            Err(error) => (Action::Fail, error.to_string()),
-            Ok(is_current) => results_action(is_current, all),
+            Err(StepError::NoInput(reason)) => (Action::Fail, reason),
+            is_current => results_action(is_current?, all),
         };
-        return plan;
+        return Ok(plan);
     }
-    let inputs_of = |listing| {
-        let inputs = step::ingest::inputs_of(&job.config, &layout, listing, day);
-        inputs.map_err(|error| error.to_string())
-    };
-    let inputs = match landed.as_ref().map_err(String::clone).and_then(inputs_of) {
-        Ok(inputs) => inputs,
-        Err(reason) => {
+    let inputs = match step::inputs::inputs_of(&job.config, &layout, &known.landed, day) {
+        Err(StepError::NoInput(reason)) => {
             plan.reason = reason;
-            return plan;
+            return Ok(plan);
         }
+        inputs => inputs?,
     };
     plan.input_bytes = inputs.bytes();
-    plan.splits = step::ingest::splits(&inputs.files, job.config.ingest.split_bytes).len();
+    plan.splits = step::inputs::splits(&inputs.files, job.config.ingest.split_bytes).len();
     let analyses = job.steps.contains(&StepKind::Suspicious) && !matches!(is_current, Ok(true));
-    let published = Manifest::read(&layout.day(day));
+    let published = Manifest::read(&layout.day(day))?;
     (plan.action, plan.reason) = match published {
         Some(manifest) if all => (
             Action::Replace,
@@ -169,9 +201,9 @@ fn plan_day(
     };
     plan.input_files = inputs.files.into_iter().map(|file| file.path).collect();
     if matches!(plan.action, Action::Run | Action::Replace) {
-        plan.expect(history);
+        plan.expect(&known.history);
     }
-    plan
+    Ok(plan)
 }
 
 impl Reprocess {
@@ -218,14 +250,15 @@ fn action(published: Option<Manifest>, inputs: &Inputs, analyses: bool) -> (Acti
         return (Action::Run, "nothing is published".to_owned());
     };
     let rows = manifest.rows;
-    if let Some(gone) = step::ingest::vanished(&manifest) {
+    if let Some(gone) = step::inputs::vanished(&manifest) {
         let reason = format!(
             "{gone} was read for the published day and is gone; --reprocess all replaces it"
         );
         return (Action::Keep, reason);
     }
     if manifest.fingerprint != inputs.fingerprint {
-        let reason = format!("raw files, settings or version changed; {rows} rows are published");
+        let change = step::inputs::change(&manifest, inputs);
+        let reason = format!("{change}; {rows} rows are published");
         return (Action::Replace, reason);
     }
     if analyses {

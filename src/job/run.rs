@@ -25,6 +25,7 @@ use crate::step::Context;
 use crate::step::Events;
 use crate::step::Outcome;
 use crate::step::StepError;
+use crate::store;
 use crate::store::DayLock;
 use crate::store::LockError;
 use crate::store::Staging;
@@ -88,6 +89,23 @@ pub enum DayError {
     },
 }
 
+/// Why no day was begun, or none planned.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The warehouse has no folder of the pipeline.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The history.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// The landing folder.
+    #[error(transparent)]
+    Landing(#[from] StepError),
+    /// A lock.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+}
+
 /// How a day of a range ended.
 #[derive(Debug)]
 pub enum DayResult {
@@ -104,14 +122,16 @@ pub enum DayResult {
 /// Runs the days in order, `parallel` at a time; results are in the order of the days. The failure of one does not stop others.
 ///
 /// # Errors
-/// The history cannot be read.
+/// The folder of the pipeline is not there, or the history cannot be read; nothing was written.
 pub fn run_days(
     job: &Job,
     days: &[Day],
     options: &RunOptions,
     events: &dyn Events,
     runtime: &tokio::runtime::Handle,
-) -> Result<Vec<DayResult>, HistoryError> {
+) -> Result<Vec<DayResult>, RunError> {
+    let layout = Layout::new(&job.config.warehouse, job.pipeline.name());
+    store::check_folder(&layout.pipeline_dir())?;
     let history = match options.reprocess {
         Reprocess::Failed => History::read(&job.config.warehouse.join(WORK_AREA))?,
         Reprocess::Missing | Reprocess::Changed | Reprocess::All => History::default(),
@@ -123,13 +143,15 @@ pub fn run_days(
     share.config.memory_bytes = job.config.memory_bytes / at_once as u64;
     let failures = AtomicUsize::new(0);
     let run = |day: &Day| {
-        if !is_selected(job, *day, options.reprocess, &history) {
-            return DayResult::NotSelected;
-        }
         if failures.load(Ordering::Relaxed) >= options.failures_max {
             return DayResult::NotBegun;
         }
-        match runtime.block_on(run_day(&share, *day, options, events)) {
+        let done = match is_selected(job, *day, options.reprocess, &history) {
+            Ok(false) => return DayResult::NotSelected,
+            Ok(true) => runtime.block_on(run_day(&share, *day, options, events)),
+            Err(error) => Err(error.into()),
+        };
+        match done {
             Ok(outcome) => DayResult::Done(outcome),
             Err(error) => {
                 failures.fetch_add(1, Ordering::Relaxed);
@@ -139,6 +161,11 @@ pub fn run_days(
         }
     };
     Ok(parallel::map(options.parallel, days, run))
+}
+
+/// Name of the lock of a day.
+pub(super) fn lock_key(job: &Job, day: Day) -> String {
+    format!("{}-{}", job.pipeline.name(), day.compact())
 }
 
 /// Locks the day, runs the steps, writes the run report.
@@ -155,7 +182,7 @@ async fn run_day(
     let clock = (options.now)();
     let layout = Layout::new(&job.config.warehouse, job.pipeline.name());
     let work_area = job.config.warehouse.join(WORK_AREA);
-    let key = format!("{}-{}", job.pipeline.name(), day.compact());
+    let key = lock_key(job, day);
     let owner = format!("run {}, process {}", options.run_id, std::process::id());
     let _lock = DayLock::take(&work_area, &key, &owner)?;
     let staging = Staging::create(&work_area, &key, &options.run_id)?;

@@ -82,8 +82,8 @@ pub enum JobError {
         known: String,
     },
     /// An empty list of steps.
-    #[error("`steps` is empty; name at least one of: ingest, suspicious")]
-    NoSteps,
+    #[error("{0}: `steps` is empty; name at least one of: ingest, suspicious")]
+    NoSteps(Origin),
     /// Steps in an order in which they cannot run, or twice.
     #[error("{origin}: step `{name}` cannot stand here; the order is: {order}")]
     Order {
@@ -111,6 +111,7 @@ impl Job {
             name,
             pipeline,
             steps: mut wanted,
+            steps_origin,
         } = layers.add_job(path, text)?;
         for (key, value) in flags {
             layers.set(key.clone(), value.clone(), Origin::Flag)?;
@@ -124,7 +125,7 @@ impl Job {
         Ok(Self {
             name,
             pipeline: find("pipeline", &pipeline, [Pipeline::Flow], Pipeline::name)?,
-            steps: check_steps(&wanted)?,
+            steps: check_steps(&wanted, steps_origin)?,
             config: layers.check()?,
         })
     }
@@ -145,9 +146,9 @@ fn find<T: Copy, const N: usize>(
     })
 }
 
-fn check_steps(wanted: &[(String, Origin)]) -> Result<Vec<StepKind>, JobError> {
+fn check_steps(wanted: &[(String, Origin)], origin: Origin) -> Result<Vec<StepKind>, JobError> {
     if wanted.is_empty() {
-        return Err(JobError::NoSteps);
+        return Err(JobError::NoSteps(origin));
     }
     let mut steps: Vec<StepKind> = Vec::with_capacity(wanted.len());
     for entry in wanted {

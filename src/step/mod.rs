@@ -1,10 +1,12 @@
 //! Steps: input tables to output tables. A step neither knows YAML nor a terminal.
 
 pub mod ingest;
+pub mod inputs;
 mod outputs;
 pub mod suspicious;
 mod training;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,7 +30,7 @@ use crate::table::hive::Layout;
 pub trait Events: Send + Sync {
     /// Something that is worth a line.
     fn line(&self, text: &str);
-    /// How far a long piece of work is: `done` of `total`, and a note.
+    /// How far a long piece of work is: `done` of `total`, and a note that may be empty.
     fn progress(&self, label: &str, done: u64, total: u64, note: &str);
 }
 
@@ -76,18 +78,33 @@ impl Context<'_> {
             Unit::Rows => counter.get().1,
         };
         let start = now();
+        let label = match unit {
+            Unit::Bytes => format!("{label}, bytes"),
+            Unit::Rows => format!("{label}, rows"),
+        };
         let mut tick = tokio::time::interval(TICK);
         let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {
                 done = &mut work => return done,
                 _ = tick.tick() => {
-                    let note = if unit == Unit::Bytes { "bytes" } else { "rows" };
-                    self.events.progress(label, now().saturating_sub(start), total, note);
+                    self.events.progress(&label, now().saturating_sub(start), total, "");
                 }
             }
         }
     }
+}
+
+/// Returns ` (reason: 3, other: 1)`, or nothing where there is none.
+fn by_reason<K: std::fmt::Display>(counts: &BTreeMap<K, u64>) -> String {
+    let texts: Vec<_> = counts
+        .iter()
+        .map(|(reason, count)| format!("{reason}: {count}"))
+        .collect();
+    if texts.is_empty() {
+        return String::new();
+    }
+    format!(" ({})", texts.join(", "))
 }
 
 /// What a step did.
@@ -121,7 +138,7 @@ pub enum StepError {
     },
     /// Too many rejected records.
     #[error(
-        "{rejected} of {read} records rejected, more than ingest.rejects_max = {most}; nothing was published; the first: {first}"
+        "{rejected} of {read} records rejected, more than ingest.rejects_max = {most}; nothing was published; the first:{shown}"
     )]
     Rejected {
         /// Rejected records.
@@ -130,8 +147,22 @@ pub enum StepError {
         read: u64,
         /// The limit.
         most: f64,
-        /// The first reject.
-        first: String,
+        /// The first rejects, each on a line.
+        shown: String,
+    },
+    /// Too many bytes in files that nobody can read.
+    #[error(
+        "files that cannot be read have {unreadable} of {bytes} bytes, more than ingest.rejects_max = {most}; nothing was published; the first:{shown}"
+    )]
+    Unreadable {
+        /// Bytes of those files.
+        unreadable: u64,
+        /// Bytes of all files.
+        bytes: u64,
+        /// The limit.
+        most: f64,
+        /// The first rejects, each on a line.
+        shown: String,
     },
     /// All records are of other days, and the published day has rows.
     #[error(
@@ -163,6 +194,7 @@ pub enum StepError {
         /// Which.
         path: String,
         /// What the file system says.
+        #[source]
         error: io::Error,
     },
     /// Staging or publishing.

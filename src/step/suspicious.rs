@@ -27,6 +27,7 @@ use crate::engine::task::TaskSpec;
 use crate::engine::words;
 use crate::engine::words::Documents;
 use crate::engine::words::WordsSpec;
+use crate::step;
 use crate::step::Context;
 use crate::step::Outcome;
 use crate::step::StepError;
@@ -65,7 +66,7 @@ struct DayTable {
 
 fn day_table(config: &Config, layout: &Layout, day: Day) -> Result<DayTable, StepError> {
     let folder = layout.day(day);
-    let Some(manifest) = Manifest::read(&folder) else {
+    let Some(manifest) = Manifest::read(&folder)? else {
         return Err(StepError::NoInput(format!(
             "{}: the table `flow` has no complete partition of {}; run the step ingest first",
             folder.display(),
@@ -92,13 +93,23 @@ fn day_table(config: &Config, layout: &Layout, day: Day) -> Result<DayTable, Ste
 /// There is no table.
 pub fn is_current(config: &Config, layout: &Layout, day: Day) -> Result<bool, StepError> {
     let table = day_table(config, layout, day)?;
-    Ok(are_current(&table, &targets(layout, day)))
+    Ok(current(&table, &targets(layout, day))?.is_some())
 }
 
-fn are_current(table: &DayTable, targets: &[(&'static str, PathBuf)]) -> bool {
-    targets.iter().all(|(_, folder)| {
-        Manifest::read(folder).is_some_and(|manifest| manifest.fingerprint == table.fingerprint)
-    })
+/// Returns the manifest of the first folder where all folders are up to date.
+fn current(
+    table: &DayTable,
+    targets: &[(&'static str, PathBuf)],
+) -> Result<Option<Manifest>, StepError> {
+    let mut first = None;
+    for (_, folder) in targets {
+        let manifest = Manifest::read(folder)?;
+        let Some(manifest) = manifest.filter(|own| own.fingerprint == table.fingerprint) else {
+            return Ok(None);
+        };
+        first.get_or_insert(manifest);
+    }
+    Ok(first)
 }
 
 /// Finds and publishes the suspicious connections of a day.
@@ -115,8 +126,7 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
     let table = day_table(config, layout, day)?;
     let targets = targets(layout, day);
     if !context.redo
-        && are_current(&table, &targets)
-        && let Some(manifest) = Manifest::read(&targets[0].1)
+        && let Some(manifest) = current(&table, &targets)?
     {
         context
             .events
@@ -191,9 +201,9 @@ async fn count(context: &Context<'_>, table: &DayTable) -> Result<Documents, Ste
     let flows: u64 = documents.pairs.iter().map(|pair| pair.count).sum::<u64>() / 2;
     let excluded: u64 = documents.excluded.values().sum();
     context.events.line(&format!(
-        "suspicious: {flows} flows in {} groups of IP and word, {excluded} flows excluded {:?}",
+        "suspicious: {flows} flows in {} groups of IP and word, {excluded} flows excluded{}",
         documents.pairs.len(),
-        documents.excluded,
+        step::by_reason(&documents.excluded),
     ));
     Ok(documents)
 }

@@ -29,7 +29,8 @@ pub(super) struct Trained {
 pub(super) fn train(context: &Context<'_>, corpus: &DayCorpus) -> Result<Trained, StepError> {
     let settings = &context.config.suspicious;
     let mut trained = Trained::default();
-    if !settings.has_model {
+    // There is nothing to learn from an empty day.
+    if !settings.has_model || corpus.groups.is_empty() {
         let share = |group: &Group| {
             let hosts = corpus.hosts_of_word[group.word as usize];
             ranking::host_share(hosts, corpus.hosts())

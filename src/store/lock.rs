@@ -30,6 +30,7 @@ pub enum LockError {
         /// The lock file.
         path: String,
         /// What it says.
+        #[source]
         error: io::Error,
     },
 }

@@ -1,11 +1,14 @@
 //! What a published folder was made of: tells whether it is up to date.
 
+use std::io;
 use std::path::Path;
 
 use serde::Deserialize;
 use serde::Serialize;
 use sha2::Digest as _;
 use sha2::Sha256;
+
+use crate::store::StoreError;
 
 /// `_manifest.json` of a published folder; hidden from Hive and Spark by its name.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -29,14 +32,34 @@ impl Manifest {
     pub const NAME: &str = "_manifest.json";
 
     /// Reads the manifest of a folder; `None` where there is none that can be used, or a file that it names is not there.
-    #[must_use]
-    pub fn read(folder: &Path) -> Option<Self> {
-        let text = std::fs::read_to_string(folder.join(Self::NAME)).ok()?;
-        let manifest: Self = serde_json::from_str(&text).ok()?;
-        let is_there = |(name, bytes): &(String, u64)| {
-            std::fs::metadata(folder.join(name)).is_ok_and(|metadata| metadata.len() == *bytes)
+    ///
+    /// # Errors
+    /// The folder or a file cannot be looked at.
+    pub fn read(folder: &Path) -> Result<Option<Self>, StoreError> {
+        let path = folder.join(Self::NAME);
+        let Some(text) = found(&path, std::fs::read(&path))? else {
+            return Ok(None);
         };
-        manifest.files.iter().all(is_there).then_some(manifest)
+        let Ok(manifest) = serde_json::from_slice::<Self>(&text) else {
+            return Ok(None);
+        };
+        for (name, bytes) in &manifest.files {
+            let path = folder.join(name);
+            let metadata = found(&path, std::fs::metadata(&path))?;
+            if metadata.is_none_or(|metadata| metadata.len() != *bytes) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(manifest))
+    }
+}
+
+/// `None` for what is not there.
+fn found<T>(path: &Path, result: io::Result<T>) -> Result<Option<T>, StoreError> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StoreError::at(path)(error)),
     }
 }
 

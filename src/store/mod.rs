@@ -26,6 +26,18 @@ pub use publish::StoreError;
 pub use publish::remove_staging;
 pub use publish::stop_publishing;
 
+/// Looks at a folder that must be there.
+///
+/// # Errors
+/// It is missing, no folder, or not for this user.
+pub fn check_folder(folder: &Path) -> Result<(), StoreError> {
+    let metadata = std::fs::metadata(folder).map_err(StoreError::at(folder))?;
+    if metadata.is_dir() {
+        return Ok(());
+    }
+    Err(StoreError::at(folder)(io::ErrorKind::NotADirectory.into()))
+}
+
 /// Returns what is in a folder, by path; nothing where it is missing.
 ///
 /// # Errors

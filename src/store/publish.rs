@@ -18,13 +18,17 @@ pub struct StoreError {
     /// The file or folder.
     pub path: String,
     /// What the file system says.
+    #[source]
     pub error: io::Error,
 }
 
-fn at(path: &Path) -> impl Fn(io::Error) -> StoreError {
-    move |error| StoreError {
-        path: path.display().to_string(),
-        error,
+impl StoreError {
+    /// Says where an error came up.
+    pub(super) fn at(path: &Path) -> impl Fn(io::Error) -> Self {
+        move |error| Self {
+            path: path.display().to_string(),
+            error,
+        }
     }
 }
 
@@ -44,11 +48,11 @@ impl Staging {
     /// The folder cannot be made.
     pub fn create(work_area: &Path, key: &str, run: &str) -> Result<Self, StoreError> {
         let parent = work_area.join("runs").join(key);
-        if parent.try_exists().map_err(at(&parent))? {
-            std::fs::remove_dir_all(&parent).map_err(at(&parent))?;
+        if parent.try_exists().map_err(StoreError::at(&parent))? {
+            std::fs::remove_dir_all(&parent).map_err(StoreError::at(&parent))?;
         }
         let folder = parent.join(run);
-        std::fs::create_dir_all(&folder).map_err(at(&folder))?;
+        std::fs::create_dir_all(&folder).map_err(StoreError::at(&folder))?;
         Ok(Self { folder })
     }
 
@@ -58,7 +62,7 @@ impl Staging {
     /// It cannot be made.
     pub fn folder(&self, name: &str) -> Result<PathBuf, StoreError> {
         let folder = self.folder.join(name);
-        std::fs::create_dir_all(&folder).map_err(at(&folder))?;
+        std::fs::create_dir_all(&folder).map_err(StoreError::at(&folder))?;
         Ok(folder)
     }
 
@@ -71,7 +75,7 @@ impl Staging {
         for (name, target, manifest) in folders {
             self.complete(name, manifest)?;
             let parent = target.parent().unwrap_or(target);
-            std::fs::create_dir_all(parent).map_err(at(parent))?;
+            std::fs::create_dir_all(parent).map_err(StoreError::at(parent))?;
         }
         let _guard = PUBLISHING
             .lock()
@@ -87,30 +91,30 @@ impl Staging {
         }
         for (_, target, _) in folders {
             let parent = target.parent().unwrap_or(target);
-            sync_folder(parent).map_err(at(parent))?;
+            sync_folder(parent).map_err(StoreError::at(parent))?;
         }
         Ok(())
     }
 
     fn complete(&self, name: &str, manifest: &Manifest) -> Result<(), StoreError> {
         let staged = self.folder.join(name);
-        let text =
-            serde_json::to_string_pretty(manifest).map_err(|error| at(&staged)(error.into()))?;
+        let text = serde_json::to_string_pretty(manifest)
+            .map_err(|error| StoreError::at(&staged)(error.into()))?;
         let file = staged.join(Manifest::NAME);
-        write_synced(&file, text.as_bytes()).map_err(at(&file))?;
+        write_synced(&file, text.as_bytes()).map_err(StoreError::at(&file))?;
         let success = staged.join("_SUCCESS");
-        write_synced(&success, b"").map_err(at(&success))
+        write_synced(&success, b"").map_err(StoreError::at(&success))
     }
 }
 
 /// Lets two folders change places; where one is missing, the other goes there.
 fn exchange(staged: &Path, target: &Path) -> Result<(), StoreError> {
-    let is_there = |path: &Path| path.try_exists().map_err(at(path));
+    let is_there = |path: &Path| path.try_exists().map_err(StoreError::at(path));
     match (is_there(staged)?, is_there(target)?) {
         (true, true) => renameat_with(CWD, staged, CWD, target, RenameFlags::EXCHANGE)
-            .map_err(|error| at(target)(error.into())),
-        (true, false) => std::fs::rename(staged, target).map_err(at(target)),
-        (false, _) => std::fs::rename(target, staged).map_err(at(staged)),
+            .map_err(|error| StoreError::at(target)(error.into())),
+        (true, false) => std::fs::rename(staged, target).map_err(StoreError::at(target)),
+        (false, _) => std::fs::rename(target, staged).map_err(StoreError::at(staged)),
     }
 }
 

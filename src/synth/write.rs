@@ -51,6 +51,7 @@ pub struct WriteError {
     /// Which.
     pub path: String,
     /// Why.
+    #[source]
     pub error: io::Error,
 }
 

@@ -21,8 +21,14 @@ pub struct Day(NaiveDate);
 
 /// A text that is no date.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("`{0}` is not a date that exists; write 2016-07-08 or 20160708")]
-pub struct InvalidDay(String);
+pub enum InvalidDay {
+    /// Not written as one.
+    #[error("`{0}` is not written as a date; write 2016-07-08 or 20160708")]
+    Form(String),
+    /// No such day.
+    #[error("`{0}` is not a date that exists since 1970")]
+    Missing(String),
+}
 
 impl FromStr for Day {
     type Err = InvalidDay;
@@ -33,11 +39,13 @@ impl FromStr for Day {
             _ => text.to_owned(),
         };
         let is_plain = digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_digit());
-        let date = is_plain
-            .then(|| NaiveDate::parse_from_str(&digits, "%Y%m%d").ok())
-            .flatten()
-            .filter(|date| date.year() >= 1970);
-        date.map(Self).ok_or_else(|| InvalidDay(text.to_owned()))
+        if !is_plain {
+            return Err(InvalidDay::Form(text.to_owned()));
+        }
+        let date = NaiveDate::parse_from_str(&digits, "%Y%m%d").ok();
+        let date = date.filter(|date| date.year() >= 1970);
+        date.map(Self)
+            .ok_or_else(|| InvalidDay::Missing(text.to_owned()))
     }
 }
 
@@ -121,7 +129,9 @@ impl Layout {
         }
     }
 
-    fn pipeline_dir(&self) -> PathBuf {
+    /// Everything of the pipeline.
+    #[must_use]
+    pub fn pipeline_dir(&self) -> PathBuf {
         self.root.join(self.pipeline)
     }
 

@@ -1,7 +1,5 @@
 //! Configuration: every key is explained, every mistake has a place.
 
-use std::collections::BTreeSet;
-
 use klieg::config;
 use klieg::config::Layers;
 use klieg::job::Job;
@@ -84,7 +82,19 @@ fn wrong_values_name_place_value_and_what_is_wanted() {
     );
     let error = job_error("name: x\nsteps: [ingest]\n");
     assert_eq!(error, "job.yaml: key `pipeline` is missing");
-    assert!(job_error("name: [x\n").starts_with("job.yaml: "));
+    assert!(job_error("name: [x\n").starts_with("job.yaml:1:7: "));
+    let error = job_error("name: x\npipeline: flow\nsteps:\n\t- ingest\n");
+    assert!(error.starts_with("job.yaml:4:2: tabs"), "{error}");
+    let error = job_error("name: x\nname: y\npipeline: flow\nsteps: [ingest]\n");
+    assert_eq!(
+        error,
+        "job.yaml:2:1: key `name` stands here for the second time"
+    );
+    let error = job_error("name: x\npipeline: flow\nsteps: []\n");
+    assert!(
+        error.starts_with("job.yaml:3:1: `steps` is empty"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -106,8 +116,10 @@ fn the_later_layer_wins() {
     let flags = [("suspicious.topics".to_owned(), "10".to_owned())];
     let job = Job::try_new(layers, ("job.yaml", text), &flags, None).unwrap();
     assert_eq!(job.config.suspicious.topics, 10);
-    let names: BTreeSet<_> = [("KLIEG_NOPE".to_owned(), "1".to_owned())].into();
-    assert!(Layers::try_new(names.into_iter()).is_err());
+    let from = |name: &str| Layers::try_new([(name.to_owned(), "1".to_owned())].into_iter());
+    assert!(from("KLIEG_SUSPICIOUS__NOPE").is_err());
+    assert!(from("KLIEG_SEEDS").is_err());
+    assert!(from("KLIEG_SERVICE_HOST").is_ok());
 }
 
 #[test]

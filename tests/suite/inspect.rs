@@ -53,6 +53,29 @@ fn short_file_is_exit_7() {
 }
 
 #[test]
+fn file_without_a_readable_record_is_exit_7() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    klieg_stdout(&[
+        "synth",
+        "--date",
+        "2016-07-08",
+        "--flows",
+        "1",
+        "--out",
+        out,
+    ]);
+    let whole = fs::read(folder.path().join("flow/landing/nfcapd.201607081200")).unwrap();
+    let path = folder.path().join("cut");
+    fs::write(&path, &whole[..whole.len() / 3]).unwrap();
+    let path = path.to_str().unwrap();
+    for form in ["table", "json", "csv"] {
+        let output = klieg(&["inspect", "--output", form, path]);
+        assert_eq!(output.status.code(), Some(7), "{form}");
+    }
+}
+
+#[test]
 fn wrong_option_is_exit_2_with_the_nearest_one() {
     assert_fails(&["inspect", "--recrods", "3", "x"], 2, &["--records"]);
     assert_fails(

@@ -1,5 +1,11 @@
 //! Ranges of days: which are done, in which order, what one failure does, and what is told about it later.
 
+use std::fs::Permissions;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
 use serde_json::Value;
 
 use crate::run::Warehouse;
@@ -158,4 +164,85 @@ fn questions_about_nothing_are_answered() {
         assert_eq!(code, Some(3), "{text}");
         assert!(text.contains("no report of a run"), "{text}");
     }
+}
+
+#[test]
+fn a_wrong_warehouse_is_told_and_not_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = format!("warehouse={}/nope", folder.path().display());
+    let job = concat!(env!("CARGO_MANIFEST_DIR"), "/jobs/flow.yaml");
+    let date = ["--date", "2016-07-08", "-D", &root];
+    for command in [
+        &["run", job][..],
+        &["plan", job],
+        &["top", "flow"],
+        &["status"],
+        &["history"],
+    ] {
+        let site = if command.len() > 1 {
+            &date[..]
+        } else {
+            &date[2..]
+        };
+        let output = klieg(&[command, site].concat());
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(3), "{command:?}: {stderr}");
+        assert!(
+            stderr.contains("nope") && stderr.contains("is the warehouse right"),
+            "{stderr}"
+        );
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// Runs klieg as a user who is not the superuser, where the tests are.
+fn as_nobody(args: &[&str]) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("klieg");
+    std::fs::copy(env!("CARGO_BIN_EXE_klieg"), &program).unwrap();
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    let mut command = Command::new(program);
+    if folder.path().metadata().unwrap().uid() == 0 {
+        command.uid(65534).gid(65534);
+    }
+    let output = command.args(args).current_dir("/").output().unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    (output.status.code(), text)
+}
+
+#[test]
+fn what_is_not_for_this_user_is_exit_5() {
+    let warehouse = Warehouse::with_days(&DAYS[..1], 6_000);
+    assert!(
+        warehouse
+            .run(&["--date", DAYS[0], "--steps", "ingest"])
+            .status
+            .success()
+    );
+    let root = warehouse.path("");
+    let job = root.join("job.yaml");
+    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/jobs/flow.yaml"), &job).unwrap();
+    let site = format!("warehouse={}", root.display());
+    let (job, out) = (
+        job.to_str().unwrap(),
+        root.join("out").display().to_string(),
+    );
+    let date = ["--date", DAYS[0], "-D", &site];
+    let is_denied = |args: &[&str]| {
+        let (code, text) = as_nobody(args);
+        assert_eq!(code, Some(5), "{args:?}: {text}");
+        assert!(text.contains("Permission denied"), "{text}");
+    };
+    std::fs::set_permissions(&root, Permissions::from_mode(0o755)).unwrap();
+    is_denied(&[&["run", job, "--reprocess", "all"], &date[..]].concat());
+    is_denied(&["synth", "--date", DAYS[0], "--flows", "1", "--out", &out]);
+    let landing = warehouse.path("flow/landing");
+    std::fs::set_permissions(&landing, Permissions::from_mode(0o000)).unwrap();
+    is_denied(&[&["plan", job], &date[..]].concat());
+    std::fs::set_permissions(&landing, Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(&root, Permissions::from_mode(0o000)).unwrap();
+    is_denied(&[&["top", "flow"], &date[..]].concat());
+    is_denied(&["status", "-D", &site]);
+    is_denied(&["check", job]);
+    std::fs::set_permissions(&root, Permissions::from_mode(0o755)).unwrap();
 }

@@ -13,7 +13,11 @@ pub(crate) fn shared_data(name: &str) -> Option<PathBuf> {
     if path.is_file() {
         return Some(path);
     }
-    warn(&format!("skipped: ../shared/data/{name} not present"));
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or_default();
+    warn(&format!(
+        "skipped {test}: ../shared/data/{name} not present"
+    ));
     None
 }
 
