@@ -14,7 +14,7 @@ use crate::cli::run;
 use crate::cli::run::Range;
 use crate::config::Layers;
 use crate::job::Job;
-use crate::store;
+use crate::store::Store;
 use crate::synth;
 use crate::synth::SynthDay;
 use crate::synth::SynthParams;
@@ -79,7 +79,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     });
     let landing = out.join("flow").join("landing");
     let written = synth::write(&generated, Compression::Lz4, &landing, &out.join("truth"))?;
-    let others = store::list(&landing)?.len().saturating_sub(written.files);
+    let others = std::fs::read_dir(&landing)?
+        .count()
+        .saturating_sub(written.files);
     if others > 0 {
         render::say(&format!(
             "demo: {} holds {others} other raw files; those near {day} are read too",
@@ -98,7 +100,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     if code != 0 {
         return Ok(code);
     }
-    let all = groups::read(&job.config.warehouse, day)?;
+    let all = groups::read(&Store::local(&out), day)?;
     groups::print_table(&groups::ranked(&all, By::List, args.rows)?, By::List)?;
     print_found(&generated, &all)?;
     Ok(0)

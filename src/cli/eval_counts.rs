@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -12,6 +13,7 @@ use serde_json::json;
 use crate::engine::session::Engine;
 use crate::engine::words;
 use crate::engine::words::WordsSpec;
+use crate::store::Store;
 use crate::table::flow::WORD_COLUMNS;
 
 /// Count the words of each IP in files of the table flow
@@ -44,7 +46,12 @@ pub(super) fn run(args: &CountsArgs) -> anyhow::Result<u8> {
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    let engine = Engine::try_new(threads, MEMORY_BYTES, &std::env::temp_dir())?;
+    let engine = Engine::try_new(
+        threads,
+        MEMORY_BYTES,
+        &std::env::temp_dir(),
+        &Store::local(Path::new("/")),
+    )?;
     let batches = runtime.block_on(async {
         let scan = engine.scan(&files, &WORD_COLUMNS).await?;
         let plan = words::plan_counts(WordsSpec { compat_spot: false }, scan, threads.get())?;

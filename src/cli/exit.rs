@@ -8,16 +8,19 @@ use crate::config;
 use crate::engine::ingest::IngestError;
 use crate::engine::source;
 use crate::job::DayError;
-use crate::job::HistoryError;
 use crate::job::JobError;
-use crate::job::OverviewError;
 use crate::job::RunError;
 use crate::ml::lda::ParamsError;
 use crate::step::StepError;
+use crate::store::ConfError;
 use crate::store::LockError;
+use crate::store::PublishError;
 use crate::store::StoreError;
+use crate::store::is_unavailable;
 use crate::table::hive::InvalidDay;
 
+/// Done, or nothing to do.
+pub(super) const DONE: u8 = 0;
 /// Usage or configuration.
 pub(super) const USAGE: u8 = 2;
 /// Input is missing or not ready.
@@ -26,6 +29,10 @@ pub(super) const INPUT: u8 = 3;
 const LOCKED: u8 = 4;
 /// No permission.
 pub(super) const PERMISSION: u8 = 5;
+/// The cluster does not answer.
+const UNAVAILABLE: u8 = 6;
+/// A publication is half done.
+const HALF_DONE: u8 = 8;
 /// Input cannot be decoded.
 pub(super) const REJECTED: u8 = 7;
 pub(super) const FAILED: u8 = 1;
@@ -39,7 +46,9 @@ Exit codes:
   3  input missing or not ready
   4  locked by a live run
   5  no permission
+  6  the cluster does not answer, also after hadoop.patience
   7  records rejected above the limit, or input cannot be decoded
+  8  a publication is half done; the next run, or klieg recover, finishes it
   130, 143  stopped by SIGINT, SIGTERM";
 
 /// Returns the exit code of an error by its cause.
@@ -54,6 +63,9 @@ pub(super) fn code(error: &anyhow::Error) -> u8 {
     if error.is::<NoResult>() {
         return INPUT;
     }
+    if let Some(RunError::Step(error)) = error.downcast_ref() {
+        return step_code(error);
+    }
     for cause in error.chain() {
         if let Some(source::Error::Format(_)) = cause.downcast_ref() {
             return REJECTED;
@@ -61,11 +73,44 @@ pub(super) fn code(error: &anyhow::Error) -> u8 {
         if cause.is::<ParquetError>() {
             return REJECTED;
         }
+        if let Some(error) = cause.downcast_ref::<LockError>() {
+            return lock_code(error);
+        }
+        if let Some(error) = cause.downcast_ref::<PublishError>() {
+            return publish_code(error);
+        }
+        if let Some(error) = cause.downcast_ref::<ConfError>() {
+            return conf_code(error);
+        }
         if let Some(error) = cause.downcast_ref::<io::Error>() {
             return read_code(error);
         }
     }
     FAILED
+}
+
+fn conf_code(error: &ConfError) -> u8 {
+    match error {
+        ConfError::Read { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
+            PERMISSION
+        }
+        _ => USAGE,
+    }
+}
+
+fn lock_code(error: &LockError) -> u8 {
+    match error {
+        LockError::Held { .. } | LockError::Lost { .. } => LOCKED,
+        LockError::Io { error, .. } => write_code(error),
+    }
+}
+
+fn publish_code(error: &PublishError) -> u8 {
+    match error {
+        PublishError::Store(store) => write_code(&store.error),
+        PublishError::Lock(error) => lock_code(error),
+        PublishError::HalfDone { .. } | PublishError::Version { .. } => HALF_DONE,
+    }
 }
 
 /// Returns what to do about a warehouse that is not there or not for this user; empty for other errors.
@@ -75,14 +120,7 @@ pub(super) fn warehouse_advice(error: &anyhow::Error) -> &'static str {
         Some(RunError::Store(store)) => Some(store),
         _ => None,
     };
-    let of_overview = match error.downcast_ref() {
-        Some(OverviewError::Store(store)) => Some(store),
-        _ => None,
-    };
-    let kind = store
-        .or(of_run)
-        .or(of_overview)
-        .map(|store| store.error.kind());
+    let kind = store.or(of_run).map(|store| store.error.kind());
     match kind {
         Some(io::ErrorKind::NotFound) => {
             "; is the warehouse right (-D warehouse=/data/spot, or --config)? Raw files go to <warehouse>/flow/landing"
@@ -125,9 +163,8 @@ pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// Returns the exit code of a day that failed.
 pub(super) fn day_code(error: &DayError) -> u8 {
     match error {
-        DayError::Lock(LockError::Held { .. }) => LOCKED,
-        DayError::Lock(LockError::Io { error, .. }) => write_code(error),
-        DayError::History(HistoryError { error, .. }) => write_code(error),
+        DayError::Lock(error) => lock_code(error),
+        DayError::Publish(error) => publish_code(error),
         DayError::Store(store) => write_code(&store.error),
         DayError::Engine(_) => FAILED,
         DayError::Step { error, .. } => step_code(error),
@@ -145,7 +182,9 @@ fn advice_on(error: Option<&io::Error>) -> &'static str {
             "; give this user the right to it, or set another warehouse"
         }
         Some(io::ErrorKind::ReadOnlyFilesystem) => "; mount it writable, or set another warehouse",
-        Some(io::ErrorKind::StorageFull) => "; nothing was published: free space and run again",
+        Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            "; nothing was published: free space and run again"
+        }
         Some(io::ErrorKind::NotFound) => "; make it, or set another warehouse",
         _ => "",
     }
@@ -154,17 +193,21 @@ fn advice_on(error: Option<&io::Error>) -> &'static str {
 fn io_of(error: &DayError) -> Option<&io::Error> {
     match error {
         DayError::Lock(LockError::Io { error, .. })
-        | DayError::History(HistoryError { error, .. }) => Some(error),
+        | DayError::Publish(PublishError::HalfDone {
+            error: StoreError { error, .. },
+        }) => Some(error),
         DayError::Store(store) => Some(&store.error),
         DayError::Step { error, .. } => match error {
             StepError::Io { error, .. } => Some(error),
-            StepError::Store(store) => Some(&store.error),
+            StepError::Store(store)
+            | StepError::Publish(PublishError::Store(store))
+            | StepError::Publish(PublishError::HalfDone { error: store }) => Some(&store.error),
             StepError::Ingest(IngestError::Read { error, .. }) => Some(error),
             StepError::Parquet { error, .. }
             | StepError::Ingest(IngestError::Write { error, .. }) => io_of_parquet(error),
             _ => None,
         },
-        DayError::Lock(LockError::Held { .. }) | DayError::Engine(_) => None,
+        DayError::Lock(_) | DayError::Publish(_) | DayError::Engine(_) => None,
     }
 }
 
@@ -183,6 +226,7 @@ fn step_code(error: &StepError) -> u8 {
             read_code(error)
         }
         StepError::Store(store) => write_code(&store.error),
+        StepError::Publish(error) => publish_code(error),
         StepError::Rejected { .. } | StepError::Unreadable { .. } | StepError::Emptied { .. } => {
             REJECTED
         }
@@ -195,7 +239,7 @@ fn step_code(error: &StepError) -> u8 {
 
 fn read_code(error: &io::Error) -> u8 {
     match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => INPUT,
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::WouldBlock => INPUT,
         _ => write_code(error),
     }
 }
@@ -207,6 +251,7 @@ fn parquet_code(error: &ParquetError) -> u8 {
 fn write_code(error: &io::Error) -> u8 {
     match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => PERMISSION,
+        _ if is_unavailable(error) => UNAVAILABLE,
         _ => FAILED,
     }
 }

@@ -1,6 +1,5 @@
 //! Reads and prints the table `flow_groups`.
 
-use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 
@@ -13,13 +12,14 @@ use arrow::compute::sort_to_indices;
 use arrow::compute::take_record_batch;
 use arrow::util::display::ArrayFormatter;
 use arrow::util::display::FormatOptions;
+use bytes::Bytes;
 use clap::ValueEnum;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::cli::exit;
 use crate::job::Pipeline;
-use crate::store;
 use crate::store::Manifest;
+use crate::store::Store;
 use crate::table;
 use crate::table::hive::Day;
 use crate::table::hive::Layout;
@@ -58,36 +58,36 @@ impl By {
 }
 
 /// Reads the groups of a day.
-pub(super) fn read(warehouse: &Path, day: Day) -> anyhow::Result<RecordBatch> {
-    let layout = Layout::new(warehouse, Pipeline::Flow.name());
-    store::check_folder(&layout.pipeline_dir())?;
+pub(super) fn read(store: &Store, day: Day) -> anyhow::Result<RecordBatch> {
+    let layout = Layout::new(store.root(), Pipeline::Flow.name());
+    store.check_folder(&layout.pipeline_dir())?;
     let folder = layout.result("groups", day);
-    let Some(manifest) = Manifest::read(&folder)? else {
+    let Some(manifest) = Manifest::read(store, &folder)? else {
         let text = format!(
             "{}: no list of {day}; run `klieg run` on that day first",
-            folder.display()
+            store.url(&folder)
         );
         return Err(exit::NoResult(text).into());
     };
     let mut batches = Vec::new();
     for (name, _) in &manifest.files {
-        batches.extend(read_file(&folder.join(name))?);
+        batches.extend(read_file(store, &folder.join(name))?);
     }
     let schema = table::parquet::schema(&GROUP_COLUMNS);
     let schema = batches.first().map_or(schema, RecordBatch::schema);
     Ok(concat_batches(&schema, &batches)?)
 }
 
-fn read_file(path: &Path) -> anyhow::Result<Vec<RecordBatch>> {
-    let name = || path.display().to_string();
+fn read_file(store: &Store, path: &Path) -> anyhow::Result<Vec<RecordBatch>> {
+    let name = || store.url(path);
     if path
         .extension()
         .is_none_or(|extension| extension != "parquet")
     {
         return Ok(Vec::new());
     }
-    let file = File::open(path).with_context(name)?;
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file)
+    let bytes = store.read(path).with_context(name)?.unwrap_or_default();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes))
         .with_context(name)?
         .build()
         .with_context(name)?;

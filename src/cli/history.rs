@@ -9,10 +9,9 @@ use crate::cli::exit;
 use crate::cli::job_args::Output;
 use crate::cli::job_args::SiteArgs;
 use crate::cli::render;
-use crate::job;
 use crate::job::History;
 use crate::job::Record;
-use crate::store;
+use crate::store::Store;
 use crate::table::hive::Day;
 
 /// List what runs did, the newest first
@@ -57,8 +56,9 @@ pub(super) fn history(args: &HistoryArgs) -> anyhow::Result<u8> {
     let day: Option<Day> = args.date.as_deref().map(str::parse).transpose()?;
     let day = day.map(|day| day.to_string());
     let config = args.site.layers()?.check()?;
-    store::check_folder(&config.warehouse)?;
-    let mut history = History::read(&config.warehouse.join(job::WORK_AREA))?;
+    let store = Store::open(&config)?;
+    store.check_folder(store.root())?;
+    let mut history = History::read(&store)?;
     tell_unreadable(&history);
     let is_wanted = |record: &Record| day.as_ref().is_none_or(|day| *day == record.day);
     history.records.retain(is_wanted);
@@ -101,14 +101,15 @@ fn tell_unreadable(history: &History) {
 
 pub(super) fn show(args: &ShowArgs) -> anyhow::Result<u8> {
     let config = args.site.layers()?.check()?;
-    let work_area = config.warehouse.join(job::WORK_AREA);
-    let history = History::read_run(&work_area, &args.run)?;
+    let store = Store::open(&config)?;
+    store.check_folder(store.root())?;
+    let history = History::read_run(&store, &args.run)?;
     tell_unreadable(&history);
     if history.records.is_empty() {
         let text = format!(
             "no report of a run `{}` in {}; klieg history lists them",
             args.run,
-            work_area.join("history").display()
+            store.url(&store.work_area().join("history"))
         );
         return Err(exit::NoResult(text).into());
     }

@@ -8,7 +8,6 @@ use clap::ValueEnum;
 
 use crate::cli::exit;
 use crate::config::Layers;
-use crate::config::Origin;
 use crate::job::Job;
 use crate::job::Reprocess;
 use crate::table::hive::Day;
@@ -22,6 +21,12 @@ pub(super) struct SiteArgs {
     /// Set a key of the configuration: -D warehouse=/data/spot -D suspicious.topics=30
     #[arg(short = 'D', value_name = "KEY=VALUE", value_parser = parse_pair)]
     defines: Vec<(String, String)>,
+    /// File of Hadoop's configuration, over those of its folder; -conf too
+    #[arg(long, value_name = "FILE")]
+    conf: Vec<PathBuf>,
+    /// Default file system of Hadoop, the same as -D fs.defaultFS=URI; -fs too
+    #[arg(long, value_name = "URI")]
+    fs: Option<String>,
 }
 
 /// A job and what it runs with.
@@ -111,6 +116,12 @@ impl SiteArgs {
         if let Some(path) = &self.config {
             layers.add_site(&path.display().to_string(), &read(path)?)?;
         }
+        for path in &self.conf {
+            layers.add_hadoop_file(path.clone());
+        }
+        if let Some(uri) = &self.fs {
+            layers.define("fs.defaultFS", uri)?;
+        }
         Ok(layers)
     }
 
@@ -118,7 +129,7 @@ impl SiteArgs {
     pub(super) fn layers(&self) -> anyhow::Result<Layers> {
         let mut layers = self.base()?;
         for (key, value) in &self.defines {
-            layers.set(key.clone(), value.clone(), Origin::Flag)?;
+            layers.define(key, value)?;
         }
         Ok(layers)
     }

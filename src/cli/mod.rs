@@ -6,18 +6,23 @@ mod demo;
 mod eval;
 mod eval_counts;
 mod exit;
+mod gc;
 mod groups;
 mod history;
 mod inspect;
 mod job_args;
 mod nfdump_csv;
 mod plan;
+mod recover;
 mod render;
+mod rollback;
 mod run;
 mod status;
 mod synth;
 mod top;
+mod unlock;
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -42,6 +47,10 @@ enum Command {
     Status(status::Args),
     History(history::HistoryArgs),
     Show(history::ShowArgs),
+    Recover(recover::Args),
+    Rollback(rollback::Args),
+    Gc(gc::Args),
+    Unlock(unlock::Args),
     Inspect(inspect::Args),
     Synth(synth::Args),
     Eval(eval::Args),
@@ -50,7 +59,7 @@ enum Command {
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(std::env::args_os().map(long_option)) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -63,6 +72,10 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(args),
         Command::History(args) => history::history(args),
         Command::Show(args) => history::show(args),
+        Command::Recover(args) => recover::run(args),
+        Command::Rollback(args) => rollback::run(args),
+        Command::Gc(args) => gc::run(args),
+        Command::Unlock(args) => unlock::run(args),
         Command::Synth(args) => synth::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Inspect(args) => inspect::run(args),
@@ -77,6 +90,15 @@ pub fn main() -> ExitCode {
             drop(writeln!(std::io::stderr(), "klieg: {message}{advice}"));
             ExitCode::from(exit::code(&error))
         }
+    }
+}
+
+/// Hadoop writes these long options with one dash.
+fn long_option(argument: OsString) -> OsString {
+    match argument.to_str() {
+        Some("-conf") => "--conf".into(),
+        Some("-fs") => "--fs".into(),
+        _ => argument,
     }
 }
 

@@ -10,6 +10,7 @@ use crate::cli::job_args::ReprocessArg;
 use crate::job;
 use crate::job::Action;
 use crate::job::DayPlan;
+use crate::store::Store;
 
 /// Show what a run would read and write, and why
 #[derive(clap::Args, Debug)]
@@ -33,7 +34,12 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     let job = args.job.job()?;
     let days = args.days.days()?;
-    let plans = job::plan_days(&job, &days, args.reprocess.into())?;
+    let plans = job::plan_days(
+        &job,
+        &Store::open(&job.config)?,
+        &days,
+        args.reprocess.into(),
+    )?;
     let mut out = std::io::stdout().lock();
     if args.output == Output::Json {
         serde_json::to_writer_pretty(&mut out, &plans)?;

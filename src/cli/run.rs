@@ -2,8 +2,6 @@
 
 use std::io::Write as _;
 use std::num::NonZeroUsize;
-use std::path::Path;
-use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::ValueEnum;
@@ -18,6 +16,7 @@ use crate::cli::job_args::JobArgs;
 use crate::cli::job_args::ReprocessArg;
 use crate::cli::render;
 use crate::cli::render::Renderer;
+use crate::config::Config;
 use crate::job;
 use crate::job::DayError;
 use crate::job::DayOutcome;
@@ -27,6 +26,7 @@ use crate::job::Reprocess;
 use crate::job::RunOptions;
 use crate::step::Events;
 use crate::store;
+use crate::store::Store;
 use crate::table::hive::Day;
 
 /// Run a job on one day or a range of days
@@ -119,20 +119,12 @@ pub(super) fn execute(job: &Job, days: &[Day], range: &Range) -> anyhow::Result<
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    let options = RunOptions {
-        run_id: run_id(),
-        reprocess: range.reprocess,
-        parallel: range.parallel,
-        failures_max: range.failures_max,
-        tell_failure,
-        now,
-    };
+    let options = options(&job.config, range)?;
     let events = match range.parallel.get() {
         1 => Renderer::new(),
         _ => Renderer::of_lines(),
     };
-    let work_area = job.config.warehouse.join(job::WORK_AREA);
-    listen(&runtime, &work_area, &options.run_id)?;
+    listen(&runtime, &options.store, &options.run_id)?;
     let results = job::run_days(job, days, &options, &events, runtime.handle())?;
     Ok(Results {
         run_id: options.run_id,
@@ -140,23 +132,36 @@ pub(super) fn execute(job: &Job, days: &[Day], range: &Range) -> anyhow::Result<
     })
 }
 
-fn tell_failure(events: &dyn Events, day: Day, error: &DayError) {
+/// What a run is told beside its job.
+pub(super) fn options(config: &Config, range: &Range) -> anyhow::Result<RunOptions> {
+    Ok(RunOptions {
+        store: Store::open(config)?,
+        run_id: run_id(),
+        reprocess: range.reprocess,
+        parallel: range.parallel,
+        failures_max: range.failures_max,
+        tell_failure,
+        now,
+    })
+}
+
+pub(super) fn tell_failure(events: &dyn Events, day: Day, error: &DayError) {
     let advice = exit::advice(error);
     events.line(&format!("klieg: {day}: {error}{advice}"));
 }
 
 /// Stops on SIGINT and SIGTERM.
-fn listen(runtime: &Runtime, work_area: &Path, run_id: &str) -> anyhow::Result<()> {
+fn listen(runtime: &Runtime, store: &Store, run_id: &str) -> anyhow::Result<()> {
     let _entered = runtime.enter();
     for (kind, code) in [
         (SignalKind::interrupt(), 130),
         (SignalKind::terminate(), 143),
     ] {
         let mut signal = signal(kind).context("cannot listen for signals")?;
-        let (work_area, run_id) = (work_area.to_path_buf(), run_id.to_owned());
+        let (store, run_id) = (store.clone(), run_id.to_owned());
         drop(runtime.spawn(async move {
             if signal.recv().await.is_some() {
-                stop_now(&work_area, &run_id, code);
+                stop_now(&store, &run_id, code);
             }
         }));
     }
@@ -164,10 +169,10 @@ fn listen(runtime: &Runtime, work_area: &Path, run_id: &str) -> anyhow::Result<(
 }
 
 /// Ends the process between two exchanges; what is staged is removed.
-fn stop_now(work_area: &Path, run_id: &str, code: i32) {
+fn stop_now(store: &Store, run_id: &str, code: i32) {
     store::stop_publishing();
     render::say("klieg: stopped by a signal; nothing of the step at work was published");
-    store::remove_staging(work_area, run_id);
+    store::remove_staging(store, run_id);
     std::process::exit(code);
 }
 
@@ -175,7 +180,7 @@ fn stop_now(work_area: &Path, run_id: &str, code: i32) {
     clippy::disallowed_methods,
     reason = "this is where the clock comes in"
 )]
-fn now() -> std::time::SystemTime {
+pub(super) fn now() -> std::time::SystemTime {
     std::time::SystemTime::now()
 }
 
@@ -255,8 +260,8 @@ impl Results {
                 let others = self.days.len() - published - failed;
                 writeln!(out, "partitions_skipped={others}")?;
                 writeln!(out, "rows={}", self.rows())?;
-                writeln!(out, "output_path={}", job.config.warehouse.display())?;
-                writeln!(out, "report={}", self.report_path(job).display())?;
+                writeln!(out, "output_path={}", job.config.warehouse)?;
+                writeln!(out, "report={}", self.report_path(job))?;
             }
             Output::Table => {
                 writeln!(
@@ -272,12 +277,8 @@ impl Results {
         Ok(())
     }
 
-    fn report_path(&self, job: &Job) -> PathBuf {
-        job.config
-            .warehouse
-            .join(job::WORK_AREA)
-            .join("history")
-            .join(&self.run_id)
+    fn report_path(&self, job: &Job) -> String {
+        format!("{}/.klieg/history/{}", job.config.warehouse, self.run_id)
     }
 }
 
@@ -330,13 +331,12 @@ fn print_day(out: &mut impl std::io::Write, day: Day, result: &DayResult) -> std
             false => "skipped",
         };
         let path = step.outputs.first();
-        let path = path.map(|path| path.display().to_string());
         writeln!(
             out,
             "{day}  {:<10}  {status:<10}  {:>12}  {}",
             step.step,
             step.rows,
-            path.unwrap_or_default()
+            path.map_or("", String::as_str)
         )?;
     }
     Ok(())

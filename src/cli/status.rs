@@ -7,6 +7,7 @@ use crate::cli::job_args::Output;
 use crate::cli::job_args::SiteArgs;
 use crate::job::Overview;
 use crate::job::PipelineOverview;
+use crate::store::Store;
 
 /// Show what is published, what failed last, and which runs are at work
 #[derive(clap::Args, Debug)]
@@ -26,7 +27,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     let config = args.site.layers()?.check()?;
-    let overview = Overview::of(&config.warehouse)?;
+    let overview = Overview::of(&Store::open(&config)?)?;
     let mut out = std::io::stdout().lock();
     if args.output == Output::Json {
         serde_json::to_writer_pretty(&mut out, &overview)?;
@@ -37,6 +38,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         }
         for (partition, owner) in &overview.live {
             writeln!(out, "at work    {partition}: {owner}")?;
+        }
+        for partition in &overview.half_published {
+            writeln!(
+                out,
+                "half done  {partition}: the next run or klieg recover finishes it"
+            )?;
         }
     }
     let is_bad = |pipeline: &PipelineOverview| !pipeline.failed.is_empty();

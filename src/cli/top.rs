@@ -16,6 +16,7 @@ use crate::cli::groups;
 use crate::cli::groups::By;
 use crate::cli::job_args::SiteArgs;
 use crate::cli::render;
+use crate::store::Store;
 use crate::table::hive::Day;
 
 /// Show the ranked list of a day
@@ -67,7 +68,7 @@ enum Output {
 pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     let day: Day = args.date.parse()?;
     let config = args.site.layers()?.check()?;
-    let all = groups::read(&config.warehouse, day)?;
+    let all = groups::read(&Store::open(&config)?, day)?;
     let rows = groups::ranked(&all, args.by, args.rows)?;
     if rows.num_rows() < args.rows {
         render::say(&format!(

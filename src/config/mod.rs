@@ -5,17 +5,24 @@
 //! ```
 //! [`Layers`] collects, [`Layers::check`] makes a [`Config`] of it, whose fields have types, units and checked ranges.
 
+mod settings;
 mod value;
 mod yaml;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use serde_saphyr::Spanned;
 
 use crate::config::yaml::Node;
+
+pub use settings::Config;
+pub use settings::EventTime;
+pub use settings::Hadoop;
+pub use settings::Ingest;
+pub use settings::Location;
+pub use settings::Suspicious;
 
 /// The text of `conf/default.yaml`: every key, its default and its reason.
 pub const DEFAULTS: &str = include_str!("../../conf/default.yaml");
@@ -99,94 +106,6 @@ pub enum Error {
     },
 }
 
-/// What decides the day and hour of a flow.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EventTime {
-    /// Its first packet.
-    Start,
-    /// When the collector received it.
-    Received,
-}
-
-impl std::fmt::Display for EventTime {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Start => "start",
-            Self::Received => "receipt",
-        })
-    }
-}
-
-/// Keys under `ingest`.
-#[derive(Clone, Debug)]
-pub struct Ingest {
-    /// What decides day and hour.
-    pub event_time: EventTime,
-    /// How far events may lie from the time in a file's name, milliseconds.
-    pub slack_ms: u64,
-    /// Raw bytes of a split.
-    pub split_bytes: u64,
-    /// Share of rejected records above which nothing is published, 0 to 1.
-    pub rejects_max: f64,
-    /// A file younger than this is waited for, milliseconds.
-    pub settle_ms: u64,
-}
-
-/// Keys under `suspicious`.
-#[derive(Clone, Debug)]
-pub struct Suspicious {
-    /// Compute as Spot does where Spot errs.
-    pub compat_spot: bool,
-    /// False for the fall-back without models.
-    pub has_model: bool,
-    /// True for `em`, false for `online`.
-    pub em: bool,
-    /// K.
-    pub topics: usize,
-    /// Models trained on presence.
-    pub models: usize,
-    /// Models trained on counts.
-    pub token_models: usize,
-    /// α.
-    pub alpha: f64,
-    /// η.
-    pub beta: f64,
-    /// Batch epochs.
-    pub iterations: u32,
-    /// Minibatch epochs.
-    pub online_epochs: u32,
-    /// Per cent of documents.
-    pub held_out: u64,
-    /// The highest p that is kept.
-    pub threshold: f64,
-    /// Flows that are kept; `None` for all below the threshold.
-    pub max_results: Option<usize>,
-    /// Groups of each order.
-    pub groups: usize,
-    /// Share of half B.
-    pub half_b: f64,
-}
-
-/// The checked configuration of a run.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Every key with its text, for fingerprints.
-    pub texts: BTreeMap<String, String>,
-    /// Root folder of the warehouse.
-    pub warehouse: PathBuf,
-    /// Threads.
-    pub threads: NonZeroUsize,
-    /// Bytes that plans may take.
-    pub memory_bytes: u64,
-    /// Seed of all random numbers.
-    pub seed: u64,
-    /// Ingest.
-    pub ingest: Ingest,
-    /// Suspicious connections.
-    pub suspicious: Suspicious,
-}
-
 /// What a job file says beside configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct JobKeys {
@@ -204,7 +123,26 @@ pub struct JobKeys {
 #[derive(Clone, Debug)]
 pub struct Layers {
     values: BTreeMap<String, (String, Origin)>,
+    hadoop: HadoopLayer,
 }
+
+/// What is laid over Hadoop's own configuration.
+#[derive(Clone, Debug, Default)]
+struct HadoopLayer {
+    environment: BTreeMap<String, String>,
+    files: Vec<PathBuf>,
+    defines: Vec<(String, String)>,
+}
+
+/// How keys of Hadoop begin that `-D` may set.
+const HADOOP_KEYS: [&str; 6] = [
+    "dfs.",
+    "fs.",
+    "ipc.",
+    "hadoop.security.",
+    "hadoop.rpc.",
+    "io.",
+];
 
 impl Layers {
     /// Starts with the defaults and the environment.
@@ -214,6 +152,7 @@ impl Layers {
     pub fn try_new(environment: impl Iterator<Item = (String, String)>) -> Result<Self, Error> {
         let mut layers = Self {
             values: BTreeMap::new(),
+            hadoop: HadoopLayer::default(),
         };
         let node = yaml::parse(DEFAULTS).map_err(|message| Error::Syntax {
             path: "conf/default.yaml".to_owned(),
@@ -225,6 +164,8 @@ impl Layers {
             Ok(())
         })?;
         for (name, value) in environment {
+            let known = &mut layers.hadoop.environment;
+            known.insert(name.clone(), value.clone());
             let Some(key) = name.strip_prefix(ENVIRONMENT_PREFIX) else {
                 continue;
             };
@@ -351,6 +292,25 @@ impl Layers {
         Ok(())
     }
 
+    /// Sets a key of the command line, which may be one of Hadoop too.
+    ///
+    /// # Errors
+    /// The key does not exist.
+    pub fn define(&mut self, key: &str, value: &str) -> Result<(), Error> {
+        let is_hadoop = HADOOP_KEYS.iter().any(|prefix| key.starts_with(prefix));
+        if is_hadoop && !self.values.contains_key(key) {
+            let defines = &mut self.hadoop.defines;
+            defines.push((key.to_owned(), value.to_owned()));
+            return Ok(());
+        }
+        self.set(key.to_owned(), value.to_owned(), Origin::Flag)
+    }
+
+    /// Lays a file of Hadoop's configuration over its others.
+    pub fn add_hadoop_file(&mut self, path: PathBuf) {
+        self.hadoop.files.push(path);
+    }
+
     /// Every key with its value and origin, by key.
     pub fn values(&self) -> impl Iterator<Item = (&str, &str, &Origin)> {
         let entries = self.values.iter();
@@ -362,7 +322,7 @@ impl Layers {
     /// # Errors
     /// The first value that cannot be used.
     pub fn check(&self) -> Result<Config, Error> {
-        value::check(&self.values)
+        value::check(&self.values, &self.hadoop)
     }
 }
 

@@ -4,17 +4,26 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::config::Config;
 use crate::config::Error;
 use crate::config::EventTime;
+use crate::config::Hadoop;
+use crate::config::HadoopLayer;
 use crate::config::Ingest;
+use crate::config::Location;
 use crate::config::Origin;
 use crate::config::Suspicious;
 
+const TIME: &str = "a time such as 90s, 5m, 1h";
+
 struct Values<'a>(&'a BTreeMap<String, (String, Origin)>);
 
-pub(super) fn check(values: &BTreeMap<String, (String, Origin)>) -> Result<Config, Error> {
+pub(super) fn check(
+    values: &BTreeMap<String, (String, Origin)>,
+    layer: &HadoopLayer,
+) -> Result<Config, Error> {
     let values = Values(values);
     let threads: usize = values.number("threads", 0, 4096)?;
     let processors = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
@@ -26,9 +35,14 @@ pub(super) fn check(values: &BTreeMap<String, (String, Origin)>) -> Result<Confi
             .collect(),
         warehouse: values.parsed(
             "warehouse",
-            "a file:// URL or an absolute path, without * ? [ ] { }",
-            folder,
+            "an hdfs:// or file:// URL or an absolute path, without * ? [ ] { }",
+            location,
         )?,
+        work_dir: values.parsed("work_dir", "an absolute path", |text| {
+            Some(PathBuf::from(text)).filter(|path| path.is_absolute())
+        })?,
+        keep: values.time("keep")?,
+        hadoop: hadoop(&values, layer)?,
         threads: NonZeroUsize::new(threads).unwrap_or_else(processors),
         memory_bytes: values.parsed("memory", "a size such as 2GiB, at least 64MiB", |text| {
             bytes(text).filter(|&size| size >= 64 << 20)
@@ -39,8 +53,28 @@ pub(super) fn check(values: &BTreeMap<String, (String, Origin)>) -> Result<Confi
     })
 }
 
+fn hadoop(values: &Values<'_>, layer: &HadoopLayer) -> Result<Hadoop, Error> {
+    Ok(Hadoop {
+        conf_dir: values.text("hadoop.conf_dir").map(PathBuf::from),
+        files: layer.files.clone(),
+        defines: layer.defines.clone(),
+        environment: layer.environment.clone(),
+        user: values.text("hadoop.user"),
+        principal: values.text("hadoop.principal"),
+        keytab: values.text("hadoop.keytab").map(PathBuf::from),
+        call_timeout: values.time("hadoop.call_timeout")?,
+        data_timeout: values.time("hadoop.data_timeout")?,
+        patience: values.time("hadoop.patience")?,
+        write_patience: values.time("hadoop.write_patience")?,
+        umask: values.parsed("hadoop.umask", "three octal digits such as 002", |text| {
+            u32::from_str_radix(text, 8)
+                .ok()
+                .filter(|&mask| mask <= 0o777)
+        })?,
+    })
+}
+
 fn ingest(values: &Values<'_>) -> Result<Ingest, Error> {
-    let time = "a time such as 90s, 5m, 1h";
     Ok(Ingest {
         event_time: values.parsed(
             "ingest.event_time",
@@ -51,12 +85,12 @@ fn ingest(values: &Values<'_>) -> Result<Ingest, Error> {
                 _ => None,
             },
         )?,
-        slack_ms: values.parsed("ingest.slack", time, milliseconds)?,
+        slack_ms: values.parsed("ingest.slack", TIME, milliseconds)?,
         split_bytes: values.parsed("ingest.split_bytes", "a size such as 256MiB", |text| {
             bytes(text).filter(|&size| size > 0)
         })?,
         rejects_max: values.number("ingest.rejects_max", 0.0, 1.0)?,
-        settle_ms: values.parsed("ingest.settle", time, milliseconds)?,
+        settle_ms: values.parsed("ingest.settle", TIME, milliseconds)?,
     })
 }
 
@@ -110,6 +144,17 @@ impl Values<'_> {
         })
     }
 
+    /// The text of a key that may be empty.
+    fn text(&self, key: &str) -> Option<String> {
+        let text = &self.0[key].0;
+        (!text.is_empty()).then(|| text.clone())
+    }
+
+    fn time(&self, key: &str) -> Result<Duration, Error> {
+        let time = |text: &str| milliseconds(text).map(Duration::from_millis);
+        self.parsed(key, TIME, time)
+    }
+
     /// True for the second choice.
     fn choice(&self, key: &str, choices: [&str; 2]) -> Result<bool, Error> {
         let wanted = choices.join(" or ");
@@ -122,11 +167,26 @@ impl Values<'_> {
     }
 }
 
-fn folder(text: &str) -> Option<PathBuf> {
-    let path = PathBuf::from(text.strip_prefix("file://").unwrap_or(text));
+fn location(text: &str) -> Option<Location> {
     // Such characters would be taken for patterns when table files are read.
-    let is_plain = !text.contains(['*', '?', '[', ']', '{', '}']);
-    (path.is_absolute() && is_plain).then_some(path)
+    if text.contains(['*', '?', '[', ']', '{', '}']) {
+        return None;
+    }
+    let (scheme, rest) = text.split_once("://").unwrap_or(("file", text));
+    let slash = rest.find('/')?;
+    let (authority, path) = rest.split_at(slash);
+    let is_known = match scheme {
+        "file" => authority.is_empty(),
+        "hdfs" | "viewfs" => true,
+        _ => false,
+    };
+    // A slash at the end, or two in a row, would make another text of the same folder.
+    let path: PathBuf = PathBuf::from(path).components().collect();
+    is_known.then(|| Location {
+        scheme: scheme.to_owned(),
+        authority: authority.to_owned(),
+        path,
+    })
 }
 
 /// Parses 4096, 64KiB, 256MiB, 2GiB.

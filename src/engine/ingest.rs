@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -21,6 +20,8 @@ use crate::engine::hour_writer::HourWriters;
 use crate::engine::source;
 use crate::engine::source::Block;
 use crate::engine::source::NfcapdFile;
+use crate::parallel;
+use crate::store::Store;
 use crate::table::flow::FlowBuilder;
 use crate::table::hive::HOUR_MS;
 use crate::wire;
@@ -31,6 +32,11 @@ use crate::wire::nfcapd;
 const PENDING_ROWS: usize = 1 << 18;
 /// Rejects that are listed one by one for each reason of a split.
 const REJECTS_LISTED: usize = 1000;
+/// Files that are on their way to the warehouse at a time.
+const UPLOADS: NonZeroUsize = match NonZeroUsize::new(4) {
+    Some(uploads) => uploads,
+    None => NonZeroUsize::MIN,
+};
 
 /// What every split of a day has in common.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -39,8 +45,10 @@ pub struct IngestSpec {
     pub day_start_ms: u64,
     /// What decides the hour.
     pub event_time: EventTime,
-    /// Folder for `h=…/part-….snappy.parquet`.
+    /// Folder of this machine for `h=…/part-….snappy.parquet`.
     pub staging: String,
+    /// Folder of the warehouse that they are taken to; `None` where `staging` is that.
+    pub deliver: Option<String>,
     /// Part of the file names, the same for the same input.
     pub tag: String,
     /// Threads for one split.
@@ -243,6 +251,7 @@ impl Decoded {
 /// # Errors
 /// A raw file cannot be read or changes, or a table file cannot be written. Damaged input is no error: it is counted.
 pub fn run(
+    store: &Store,
     spec: &IngestSpec,
     split: &Split,
     progress: &mut dyn FnMut(u64, u64),
@@ -253,11 +262,36 @@ pub fn run(
         listed: BTreeMap::new(),
     };
     for file in &split.files {
-        let counts = run_file(spec, file, &mut output, progress)?;
+        let counts = run_file(store, spec, file, &mut output, progress)?;
         output.report.files.push((file.path.clone(), counts));
     }
     output.report.parts = output.writers.finish()?;
+    deliver(store, spec, &output.report.parts)?;
     Ok(output.report)
+}
+
+/// Takes the finished files to the warehouse, where they were made elsewhere.
+fn deliver(store: &Store, spec: &IngestSpec, parts: &[Part]) -> Result<(), IngestError> {
+    let Some(folder) = &spec.deliver else {
+        return Ok(());
+    };
+    let deliver = |part: &Part| -> std::io::Result<()> {
+        let (from, to) = (
+            Path::new(&spec.staging).join(&part.path),
+            Path::new(folder).join(&part.path),
+        );
+        store.files().make_folder(to.parent().unwrap_or(&to))?;
+        store.files().upload(&from, &to)?;
+        std::fs::remove_file(from)
+    };
+    let done = parallel::map(UPLOADS, parts, deliver);
+    for (part, done) in parts.iter().zip(done) {
+        done.map_err(|error| IngestError::Write {
+            path: store.url(&Path::new(folder).join(&part.path)),
+            error: error.into(),
+        })?;
+    }
+    Ok(())
 }
 
 /// What a split has made so far.
@@ -295,6 +329,7 @@ impl Output {
 }
 
 fn run_file(
+    store: &Store,
     spec: &IngestSpec,
     file: &RawFile,
     output: &mut Output,
@@ -305,7 +340,16 @@ fn run_file(
         error,
     };
     let mut counts = Counts::default();
-    let open = File::open(&file.path).map_err(read_error)?;
+    let changed = |now| IngestError::Changed {
+        path: file.path.clone(),
+        planned: file.bytes,
+        now,
+    };
+    let path = Path::new(&file.path);
+    let (open, bytes) = store.files().open(path).map_err(read_error)?;
+    if bytes != file.bytes {
+        return Err(changed(bytes));
+    }
     let mut nfcapd = match NfcapdFile::open(open, file.bytes) {
         Ok(nfcapd) => nfcapd,
         Err(source::Error::Io(error)) => return Err(read_error(error)),
@@ -343,15 +387,11 @@ fn run_file(
         counts.reject(error.reason(), lost);
         output.reject(&file.path, Found::new(file.bytes, error, lost));
     }
-    let now = std::fs::metadata(&file.path).map_err(read_error)?.len();
-    if now != file.bytes {
-        return Err(IngestError::Changed {
-            path: file.path.clone(),
-            planned: file.bytes,
-            now,
-        });
+    let entry = store.files().status(path).map_err(read_error)?;
+    match entry.map_or(0, |entry| entry.bytes) {
+        now if now == file.bytes => Ok(counts),
+        now => Err(changed(now)),
     }
-    Ok(counts)
 }
 
 fn decode(spec: &IngestSpec, block: &Block) -> (u64, Decoded) {

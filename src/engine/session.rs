@@ -12,6 +12,7 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::DataFusionError;
 use datafusion::execution::disk_manager::DiskManagerBuilder;
 use datafusion::execution::disk_manager::DiskManagerMode;
+use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::ParquetReadOptions;
@@ -25,6 +26,7 @@ use crate::engine::ingest::SplitReport;
 use crate::engine::task;
 use crate::engine::task::TaskExec;
 use crate::engine::task::TaskSpec;
+use crate::store::Store;
 
 /// Rows of a batch in plans.
 const BATCH_ROWS: usize = 8192;
@@ -59,7 +61,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Makes an engine whose plans take at most `memory_bytes` and spill into `spill_dir`.
+    /// Makes an engine whose plans take at most `memory_bytes`, spill into `spill_dir`, and read and write a warehouse.
     ///
     /// # Errors
     /// The folder cannot be used.
@@ -67,18 +69,24 @@ impl Engine {
         threads: NonZeroUsize,
         memory_bytes: u64,
         spill_dir: &Path,
+        store: &Store,
     ) -> Result<Self, DataFusionError> {
         let progress = Arc::new(Progress::default());
         let config = SessionConfig::new()
             .with_target_partitions(threads.get())
             .with_batch_size(BATCH_ROWS)
-            .with_extension(Arc::clone(&progress));
+            .with_extension(Arc::clone(&progress))
+            .with_extension(Arc::new(store.clone()));
         let memory = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
         let spill = DiskManagerMode::Directories(vec![spill_dir.to_path_buf()]);
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_limit(memory, 1.0)
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(spill));
         let context = SessionContext::new_with_config_rt(config, runtime.build_arc()?);
+        if let Some((url, objects)) = store.objects() {
+            let url = ObjectStoreUrl::parse(url)?;
+            context.register_object_store(url.as_ref(), objects);
+        }
         Ok(Self { context, progress })
     }
 

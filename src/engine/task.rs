@@ -39,6 +39,7 @@ use crate::engine::probe::ProbeSpec;
 use crate::engine::session::Progress;
 use crate::engine::words;
 use crate::engine::words::WordsSpec;
+use crate::store::Store;
 
 /// What an operator does.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -151,9 +152,10 @@ impl ExecutionPlan for TaskExec {
             .session_config()
             .get_extension::<Progress>()
             .unwrap_or_default();
+        let store = context.session_config().get_extension::<Store>();
         let rows = input.then(move |batch| {
-            let (spec, progress) = (Arc::clone(&spec), Arc::clone(&progress));
-            async move { work(spec, batch?, progress).await }
+            let (spec, progress, store) = (Arc::clone(&spec), Arc::clone(&progress), store.clone());
+            async move { work(spec, batch?, progress, store).await }
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
     }
@@ -163,13 +165,16 @@ async fn work(
     spec: Arc<TaskSpec>,
     batch: RecordBatch,
     progress: Arc<Progress>,
+    store: Option<Arc<Store>>,
 ) -> Result<RecordBatch, DataFusionError> {
     match &*spec {
         TaskSpec::Words(spec) => words::run(spec, &batch, &progress),
         TaskSpec::Probe(spec) => probe::run(spec, &batch, &progress),
         TaskSpec::Ingest(_) => {
             // Hours of decoding must not hold the thread that other tasks wait for.
-            let done = tokio::task::spawn_blocking(move || ingest_batch(&spec, &batch, &progress));
+            let done = tokio::task::spawn_blocking(move || {
+                ingest_batch(&spec, &batch, &progress, store.as_deref())
+            });
             done.await.map_err(external)?
         }
     }
@@ -179,16 +184,19 @@ fn ingest_batch(
     spec: &TaskSpec,
     batch: &RecordBatch,
     progress: &Progress,
+    store: Option<&Store>,
 ) -> Result<RecordBatch, DataFusionError> {
-    let TaskSpec::Ingest(spec) = spec else {
-        return Err(DataFusionError::Internal("not an ingest".to_owned()));
+    let (TaskSpec::Ingest(spec), Some(store)) = (spec, store) else {
+        return Err(DataFusionError::Internal(
+            "no ingest of a warehouse".to_owned(),
+        ));
     };
     let texts = batch.column(0).as_any().downcast_ref::<StringArray>();
     let texts = texts.ok_or_else(|| DataFusionError::Internal("splits are texts".to_owned()))?;
     let mut reports = Vec::with_capacity(texts.len());
     for text in texts.iter().flatten() {
         let split: Split = serde_json::from_str(text).map_err(external)?;
-        let report = ingest::run(spec, &split, &mut |bytes, records| {
+        let report = ingest::run(store, spec, &split, &mut |bytes, records| {
             progress.add(bytes, records);
         });
         reports.push(serde_json::to_string(&report.map_err(external)?).map_err(external)?);

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::io;
-use std::path::Path;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::store;
+use crate::parallel;
+use crate::store::Store;
+use crate::store::StoreError;
 use crate::table::hive::Day;
 
 /// How a run of a day ended.
@@ -21,6 +22,8 @@ pub enum Status {
     Published,
     /// A step failed.
     Failed,
+    /// What an earlier run had published is there again.
+    RolledBack,
 }
 
 impl Status {
@@ -30,6 +33,7 @@ impl Status {
         match self {
             Self::Published => "published",
             Self::Failed => "failed",
+            Self::RolledBack => "rolledback",
         }
     }
 }
@@ -63,6 +67,12 @@ pub struct Record {
     pub outcome: Value,
 }
 
+/// Files that are read together.
+const AT_ONCE: NonZeroUsize = match NonZeroUsize::new(16) {
+    Some(files) => files,
+    None => NonZeroUsize::MIN,
+};
+
 /// Records of a work area.
 #[derive(Debug, Default)]
 pub struct History {
@@ -72,19 +82,8 @@ pub struct History {
     pub unreadable: Vec<PathBuf>,
 }
 
-/// A file or folder of the history, and what the file system says.
-#[derive(Debug, thiserror::Error)]
-#[error("{path}: {error}")]
-pub struct HistoryError {
-    /// Which.
-    pub path: String,
-    /// Why.
-    #[source]
-    pub error: io::Error,
-}
-
-fn folder(work_area: &Path) -> PathBuf {
-    work_area.join("history")
+fn folder(store: &Store) -> PathBuf {
+    store.work_area().join("history")
 }
 
 impl Record {
@@ -92,16 +91,14 @@ impl Record {
     ///
     /// # Errors
     /// The file system.
-    pub fn write(&self, work_area: &Path) -> Result<(), HistoryError> {
-        let folder = folder(work_area).join(&self.run);
+    pub fn write(&self, store: &Store) -> Result<(), StoreError> {
+        let folder = folder(store).join(&self.run);
         let path = folder.join(format!("{}-{}.json", self.pipeline, self.day));
-        let fail = |error| HistoryError {
-            path: path.display().to_string(),
-            error,
-        };
-        std::fs::create_dir_all(&folder).map_err(fail)?;
-        let text = serde_json::to_string_pretty(self).map_err(|error| fail(error.into()))?;
-        std::fs::write(&path, text).map_err(fail)
+        let text =
+            serde_json::to_vec_pretty(self).map_err(|error| store.at(&path)(error.into()))?;
+        let files = store.files();
+        files.make_folder(&folder).map_err(store.at(&folder))?;
+        files.put(&path, &text).map_err(store.at(&path))
     }
 
     /// Returns rows of the raw table, 0 where it was not made.
@@ -125,13 +122,10 @@ impl History {
     ///
     /// # Errors
     /// A folder or file that cannot be read.
-    pub fn read(work_area: &Path) -> Result<Self, HistoryError> {
-        let mut history = Self::default();
-        let mut runs = list(&folder(work_area))?;
-        runs.reverse();
-        for run in runs {
-            history.add_run(&run)?;
-        }
+    pub fn read(store: &Store) -> Result<Self, StoreError> {
+        let folder = folder(store);
+        let runs = store.list(&folder).map_err(store.at(&folder))?;
+        let mut history = Self::of_runs(store, runs.into_iter().map(|run| run.path).collect())?;
         // Names of runs of one second do not tell which was first.
         let newest_first = |left: &Record, right: &Record| right.started.cmp(&left.started);
         history.records.sort_by(newest_first);
@@ -142,27 +136,32 @@ impl History {
     ///
     /// # Errors
     /// A folder or file that cannot be read.
-    pub fn read_run(work_area: &Path, run: &str) -> Result<Self, HistoryError> {
-        let mut history = Self::default();
+    pub fn read_run(store: &Store, run: &str) -> Result<Self, StoreError> {
         // A name from outside must not lead elsewhere.
-        if !run.is_empty() && !run.contains(['/', '\\', '.']) {
-            history.add_run(&folder(work_area).join(run))?;
+        if run.is_empty() || run.contains(['/', '\\', '.']) {
+            return Ok(Self::default());
         }
-        Ok(history)
+        Self::of_runs(store, vec![folder(store).join(run)])
     }
 
-    fn add_run(&mut self, run: &Path) -> Result<(), HistoryError> {
-        for path in list(run)? {
-            let text = std::fs::read_to_string(&path).map_err(|error| HistoryError {
-                path: path.display().to_string(),
-                error,
-            })?;
-            match serde_json::from_str(&text) {
-                Ok(record) => self.records.push(record),
-                Err(_) => self.unreadable.push(path),
+    fn of_runs(store: &Store, mut runs: Vec<PathBuf>) -> Result<Self, StoreError> {
+        runs.reverse();
+        let listed = parallel::map(AT_ONCE, &runs, |run| store.list(run).map_err(store.at(run)));
+        let mut paths = Vec::new();
+        for entries in listed {
+            paths.extend(entries?.into_iter().map(|entry| entry.path));
+        }
+        let texts = parallel::map(AT_ONCE, &paths, |path| {
+            store.read(path).map_err(store.at(path))
+        });
+        let mut history = Self::default();
+        for (path, text) in paths.into_iter().zip(texts) {
+            match serde_json::from_slice(&text?.unwrap_or_default()) {
+                Ok(record) => history.records.push(record),
+                Err(_) => history.unreadable.push(path),
             }
         }
-        Ok(())
+        Ok(history)
     }
 
     /// Returns the newest record of a day.
@@ -190,11 +189,4 @@ impl History {
         let last = self.last(pipeline, day);
         last.is_some_and(|record| record.status == Status::Failed)
     }
-}
-
-fn list(folder: &Path) -> Result<Vec<PathBuf>, HistoryError> {
-    store::list(folder).map_err(|error| HistoryError {
-        path: folder.display().to_string(),
-        error,
-    })
 }

@@ -1,18 +1,17 @@
 //! The state of a warehouse: what is published, what failed, who is at work.
 
-use std::io;
 use std::path::Path;
 
 use serde::Serialize;
 
 use crate::job::History;
-use crate::job::HistoryError;
 use crate::job::Pipeline;
-use crate::job::WORK_AREA;
+use crate::job::RunError;
 use crate::store;
-use crate::store::LockError;
 use crate::store::Manifest;
+use crate::store::Store;
 use crate::store::StoreError;
+use crate::store::files::Entry;
 use crate::table::hive::Day;
 use crate::table::hive::Layout;
 
@@ -23,6 +22,8 @@ pub struct Overview {
     pub pipelines: Vec<PipelineOverview>,
     /// Partitions that a live run has locked, and what it says about itself.
     pub live: Vec<(String, String)>,
+    /// Partitions whose publication a killed run has left half done.
+    pub half_published: Vec<String>,
 }
 
 /// A pipeline.
@@ -38,54 +39,31 @@ pub struct PipelineOverview {
     pub failed: Vec<(String, String, String)>,
 }
 
-/// Why there is no overview.
-#[derive(Debug, thiserror::Error)]
-pub enum OverviewError {
-    /// The history.
-    #[error(transparent)]
-    History(#[from] HistoryError),
-    /// What is published.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A lock.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// A folder of the table.
-    #[error("{path}: {error}")]
-    Table {
-        /// Which.
-        path: String,
-        /// What the file system says.
-        #[source]
-        error: io::Error,
-    },
-}
-
 impl Overview {
     /// Looks at a warehouse; needs read rights only.
     ///
     /// # Errors
     /// A folder or file that cannot be read.
-    pub fn of(warehouse: &Path) -> Result<Self, OverviewError> {
-        store::check_folder(warehouse)?;
-        let work_area = warehouse.join(WORK_AREA);
-        let history = History::read(&work_area)?;
-        let of = |pipeline: Pipeline| PipelineOverview::of(warehouse, pipeline, &history);
+    pub fn of(store: &Store) -> Result<Self, RunError> {
+        store.check_folder(store.root())?;
+        let history = History::read(store)?;
+        let of = |pipeline: Pipeline| PipelineOverview::of(store, pipeline, &history);
         let pipelines: Result<_, _> = Pipeline::ALL.into_iter().map(of).collect();
         Ok(Self {
             pipelines: pipelines?,
-            live: store::held_locks(&work_area)?,
+            live: store::held_locks(store)?,
+            half_published: store.half_published()?,
         })
     }
 }
 
 impl PipelineOverview {
-    fn of(warehouse: &Path, pipeline: Pipeline, history: &History) -> Result<Self, OverviewError> {
+    fn of(store: &Store, pipeline: Pipeline, history: &History) -> Result<Self, StoreError> {
         let name = pipeline.name();
-        let layout = Layout::new(warehouse, name);
+        let layout = Layout::new(store.root(), name);
         let (mut published, mut foreign) = (Vec::new(), Vec::new());
-        for day in table_days(&layout.table())? {
-            match Manifest::read(&layout.day(day))? {
+        for day in table_days(store, &layout.table())? {
+            match Manifest::read(store, &layout.day(day))? {
                 Some(manifest) => published.push((day.to_string(), manifest.rows)),
                 None => foreign.push(day.to_string()),
             }
@@ -108,11 +86,11 @@ impl PipelineOverview {
 }
 
 /// Days that have a folder in the table, in order.
-fn table_days(table: &Path) -> Result<Vec<Day>, OverviewError> {
+fn table_days(store: &Store, table: &Path) -> Result<Vec<Day>, StoreError> {
     let mut days = Vec::new();
-    for y in names(table)? {
-        for m in names(&table.join(&y))? {
-            for d in names(&table.join(&y).join(&m))? {
+    for y in names(store, table)? {
+        for m in names(store, &table.join(&y))? {
+            for d in names(store, &table.join(&y).join(&m))? {
                 days.extend(Day::of_hive_dirs(&y, &m, &d));
             }
         }
@@ -122,12 +100,9 @@ fn table_days(table: &Path) -> Result<Vec<Day>, OverviewError> {
 }
 
 /// Names of the partition folders in a folder; none where it is missing.
-fn names(folder: &Path) -> Result<Vec<String>, OverviewError> {
-    let paths = store::list(folder).map_err(|error| OverviewError::Table {
-        path: folder.display().to_string(),
-        error,
-    })?;
-    let folders = paths.iter().filter(|path| path.is_dir());
-    let names = folders.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+fn names(store: &Store, folder: &Path) -> Result<Vec<String>, StoreError> {
+    let entries = store.list(folder).map_err(store.at(folder))?;
+    let folders = entries.iter().filter(|entry| entry.is_folder);
+    let names = folders.map(Entry::name);
     Ok(names.filter(|name| name.contains('=')).collect())
 }

@@ -9,13 +9,12 @@ use crate::job::Job;
 use crate::job::RunError;
 use crate::job::Status;
 use crate::job::StepKind;
-use crate::job::WORK_AREA;
-use crate::job::run::lock_key;
 use crate::step;
 use crate::step::StepError;
 use crate::step::inputs::Inputs;
 use crate::store;
 use crate::store::Manifest;
+use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::landing::Listing;
 use crate::table::hive::Day;
@@ -99,20 +98,20 @@ pub fn is_selected(
     job: &Job,
     day: Day,
     which: Reprocess,
-    history: &History,
+    (store, history): (&Store, &History),
 ) -> Result<bool, StoreError> {
     match which {
         Reprocess::Changed | Reprocess::All => Ok(true),
         Reprocess::Failed => Ok(history.has_failed(job.pipeline.name(), day)),
-        Reprocess::Missing => is_missing(job, day),
+        Reprocess::Missing => is_missing(store, job, day),
     }
 }
 
 /// True where a folder that the job publishes is not there.
-fn is_missing(job: &Job, day: Day) -> Result<bool, StoreError> {
-    let layout = Layout::new(&job.config.warehouse, job.pipeline.name());
-    for target in targets(job, &layout, day) {
-        if Manifest::read(&target)?.is_none() {
+fn is_missing(store: &Store, job: &Job, day: Day) -> Result<bool, StoreError> {
+    let layout = Layout::new(store.root(), job.pipeline.name());
+    for (_, target) in targets(&job.steps, &layout, day) {
+        if Manifest::read(store, &target)?.is_none() {
             return Ok(true);
         }
     }
@@ -121,6 +120,7 @@ fn is_missing(job: &Job, day: Day) -> Result<bool, StoreError> {
 
 /// What plans are made of beside the job.
 struct Known {
+    store: Store,
     history: History,
     landed: Listing,
     /// Key and owner of each lock that a live run holds.
@@ -131,26 +131,32 @@ struct Known {
 ///
 /// # Errors
 /// Something cannot be looked at, or the warehouse has no folder of the pipeline.
-pub fn plan_days(job: &Job, days: &[Day], which: Reprocess) -> Result<Vec<DayPlan>, RunError> {
-    let layout = Layout::new(&job.config.warehouse, job.pipeline.name());
-    store::check_folder(&layout.pipeline_dir())?;
-    let work_area = job.config.warehouse.join(WORK_AREA);
+pub fn plan_days(
+    job: &Job,
+    store: &Store,
+    days: &[Day],
+    which: Reprocess,
+) -> Result<Vec<DayPlan>, RunError> {
+    let layout = Layout::new(store.root(), job.pipeline.name());
+    store.check_folder(&layout.pipeline_dir())?;
     let known = Known {
-        history: History::read(&work_area)?,
+        store: store.clone(),
+        history: History::read(store)?,
         landed: match job.steps.contains(&StepKind::Ingest) {
-            true => step::inputs::landed(&layout)?,
+            true => step::inputs::landed(store, &layout)?,
             false => Listing::default(),
         },
-        locks: store::held_locks(&work_area)?,
+        locks: store::held_locks(store)?,
     };
     let plan = |day: &Day| plan_day(job, *day, which, &known);
     days.iter().map(plan).collect()
 }
 
 fn plan_day(job: &Job, day: Day, which: Reprocess, known: &Known) -> Result<DayPlan, RunError> {
-    let layout = Layout::new(&job.config.warehouse, job.pipeline.name());
+    let store = &known.store;
+    let layout = Layout::new(store.root(), job.pipeline.name());
     let last = known.history.last(job.pipeline.name(), day);
-    let key = lock_key(job, day);
+    let key = job.partition(day).key();
     let locked = known.locks.iter().find(|(held, _)| *held == key);
     let mut plan = DayPlan {
         day: day.to_string(),
@@ -161,19 +167,19 @@ fn plan_day(job: &Job, day: Day, which: Reprocess, known: &Known) -> Result<DayP
         input_files: Vec::new(),
         input_bytes: 0,
         splits: 0,
-        writes: targets(job, &layout, day)
+        writes: targets(&job.steps, &layout, day)
             .iter()
-            .map(|path| path.display().to_string())
+            .map(|(_, path)| store.url(path))
             .collect(),
         expected_seconds: None,
         expected_memory_bytes: None,
     };
-    if !is_selected(job, day, which, &known.history)? {
+    if !is_selected(job, day, which, (store, &known.history))? {
         (plan.action, plan.reason) = (Action::Skip, which.why_not().to_owned());
         return Ok(plan);
     }
     let all = which == Reprocess::All;
-    let is_current = step::suspicious::is_current(&job.config, &layout, day);
+    let is_current = step::suspicious::is_current(&job.config, store, &layout, day);
     if !job.steps.contains(&StepKind::Ingest) {
         (plan.action, plan.reason) = match is_current {
             Err(StepError::NoInput(reason)) => (Action::Fail, reason),
@@ -181,7 +187,7 @@ fn plan_day(job: &Job, day: Day, which: Reprocess, known: &Known) -> Result<DayP
         };
         return Ok(plan);
     }
-    let inputs = match step::inputs::inputs_of(&job.config, &layout, &known.landed, day) {
+    let inputs = match step::inputs::inputs_of((&job.config, store), &layout, &known.landed, day) {
         Err(StepError::NoInput(reason)) => {
             plan.reason = reason;
             return Ok(plan);
@@ -191,13 +197,13 @@ fn plan_day(job: &Job, day: Day, which: Reprocess, known: &Known) -> Result<DayP
     plan.input_bytes = inputs.bytes();
     plan.splits = step::inputs::splits(&inputs.files, job.config.ingest.split_bytes).len();
     let analyses = job.steps.contains(&StepKind::Suspicious) && !matches!(is_current, Ok(true));
-    let published = Manifest::read(&layout.day(day))?;
+    let published = Manifest::read(store, &layout.day(day))?;
     (plan.action, plan.reason) = match published {
         Some(manifest) if all => (
             Action::Replace,
             format!("all are reprocessed; {} rows are published", manifest.rows),
         ),
-        published => action(published, &inputs, analyses),
+        published => action(store, published, &inputs, analyses)?,
     };
     plan.input_files = inputs.files.into_iter().map(|file| file.path).collect();
     if matches!(plan.action, Action::Run | Action::Replace) {
@@ -245,39 +251,42 @@ fn results_action(is_current: bool, all: bool) -> (Action, String) {
 }
 
 /// What the step ingest would do, and why; `analyses` where the results are not up to date.
-fn action(published: Option<Manifest>, inputs: &Inputs, analyses: bool) -> (Action, String) {
+fn action(
+    store: &Store,
+    published: Option<Manifest>,
+    inputs: &Inputs,
+    analyses: bool,
+) -> Result<(Action, String), StoreError> {
     let Some(manifest) = published else {
-        return (Action::Run, "nothing is published".to_owned());
+        return Ok((Action::Run, "nothing is published".to_owned()));
     };
     let rows = manifest.rows;
-    if let Some(gone) = step::inputs::vanished(&manifest) {
+    if let Some(gone) = step::inputs::vanished(store, &manifest)? {
         let reason = format!(
             "{gone} was read for the published day and is gone; --reprocess all replaces it"
         );
-        return (Action::Keep, reason);
+        return Ok((Action::Keep, reason));
     }
     if manifest.fingerprint != inputs.fingerprint {
         let change = step::inputs::change(&manifest, inputs);
         let reason = format!("{change}; {rows} rows are published");
-        return (Action::Replace, reason);
+        return Ok((Action::Replace, reason));
     }
     if analyses {
         let reason = format!("the table is up to date ({rows} rows), its results are not");
-        return (Action::Run, reason);
+        return Ok((Action::Run, reason));
     }
-    (Action::Skip, format!("up to date, {rows} rows"))
+    Ok((Action::Skip, format!("up to date, {rows} rows")))
 }
 
-/// Folders that the steps publish.
-fn targets(job: &Job, layout: &Layout, day: Day) -> Vec<PathBuf> {
+/// Folders that the steps publish, with the names under which they are staged.
+#[must_use]
+pub fn targets(steps: &[StepKind], layout: &Layout, day: Day) -> Vec<(&'static str, PathBuf)> {
     let mut folders = Vec::new();
-    for step in &job.steps {
+    for step in steps {
         match step {
-            StepKind::Ingest => folders.push(layout.day(day)),
-            StepKind::Suspicious => {
-                let results = step::suspicious::targets(layout, day);
-                folders.extend(results.into_iter().map(|(_, folder)| folder));
-            }
+            StepKind::Ingest => folders.push((step::ingest::NAME, layout.day(day))),
+            StepKind::Suspicious => folders.extend(step::suspicious::targets(layout, day)),
         }
     }
     folders

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 use std::time::SystemTime;
 
 use datafusion::error::DataFusionError;
@@ -12,33 +13,34 @@ use serde_json::json;
 
 use crate::engine::session::Engine;
 use crate::job::History;
-use crate::job::HistoryError;
 use crate::job::Job;
 use crate::job::Record;
 use crate::job::Reprocess;
 use crate::job::Status;
 use crate::job::StepKind;
 use crate::job::is_selected;
+use crate::job::repair::recover_key;
 use crate::parallel;
 use crate::step;
 use crate::step::Context;
 use crate::step::Events;
 use crate::step::Outcome;
 use crate::step::StepError;
-use crate::store;
 use crate::store::DayLock;
 use crate::store::LockError;
+use crate::store::PublishError;
 use crate::store::Staging;
+use crate::store::Store;
 use crate::store::StoreError;
+use crate::store::clear_trash;
 use crate::table::hive::Day;
 use crate::table::hive::Layout;
-
-/// Our folder below the root of the warehouse.
-pub const WORK_AREA: &str = ".klieg";
 
 /// What a run of a day is told beside the job.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
+    /// The warehouse.
+    pub store: Store,
     /// Name of the run: `20160708T010203Z-1a2b3c4d`.
     pub run_id: String,
     /// Which days are done.
@@ -76,9 +78,9 @@ pub enum DayError {
     /// The engine.
     #[error(transparent)]
     Engine(#[from] DataFusionError),
-    /// The run report.
+    /// Finishing what a killed run has begun to publish.
     #[error(transparent)]
-    History(#[from] HistoryError),
+    Publish(#[from] PublishError),
     /// A step.
     #[error("{step}: {error}")]
     Step {
@@ -92,18 +94,15 @@ pub enum DayError {
 /// Why no day was begun, or none planned.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The warehouse has no folder of the pipeline.
+    /// The warehouse has no folder of the pipeline, or cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The history.
-    #[error(transparent)]
-    History(#[from] HistoryError),
-    /// The landing folder.
-    #[error(transparent)]
-    Landing(#[from] StepError),
     /// A lock.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// A step.
+    #[error(transparent)]
+    Step(#[from] StepError),
 }
 
 /// How a day of a range ended.
@@ -119,6 +118,15 @@ pub enum DayResult {
     NotBegun,
 }
 
+impl DayResult {
+    fn has_published(&self) -> bool {
+        match self {
+            Self::Done(outcome) => outcome.steps.iter().any(|step| step.published),
+            _ => false,
+        }
+    }
+}
+
 /// Runs the days in order, `parallel` at a time; results are in the order of the days. The failure of one does not stop others.
 ///
 /// # Errors
@@ -130,10 +138,11 @@ pub fn run_days(
     events: &dyn Events,
     runtime: &tokio::runtime::Handle,
 ) -> Result<Vec<DayResult>, RunError> {
-    let layout = Layout::new(&job.config.warehouse, job.pipeline.name());
-    store::check_folder(&layout.pipeline_dir())?;
+    let store = &options.store;
+    let layout = Layout::new(store.root(), job.pipeline.name());
+    store.check_folder(&layout.pipeline_dir())?;
     let history = match options.reprocess {
-        Reprocess::Failed => History::read(&job.config.warehouse.join(WORK_AREA))?,
+        Reprocess::Failed => History::read(store)?,
         Reprocess::Missing | Reprocess::Changed | Reprocess::All => History::default(),
     };
     let at_once = options.parallel.get().min(days.len()).max(1);
@@ -146,7 +155,7 @@ pub fn run_days(
         if failures.load(Ordering::Relaxed) >= options.failures_max {
             return DayResult::NotBegun;
         }
-        let done = match is_selected(job, *day, options.reprocess, &history) {
+        let done = match is_selected(job, *day, options.reprocess, (store, &history)) {
             Ok(false) => return DayResult::NotSelected,
             Ok(true) => runtime.block_on(run_day(&share, *day, options, events)),
             Err(error) => Err(error.into()),
@@ -160,12 +169,17 @@ pub fn run_days(
             }
         }
     };
-    Ok(parallel::map(options.parallel, days, run))
+    let results = parallel::map(options.parallel, days, run);
+    if results.iter().any(DayResult::has_published) {
+        // What is left over is removed by the next run.
+        drop(clear_trash(store, job.config.keep, (options.now)()));
+    }
+    Ok(results)
 }
 
-/// Name of the lock of a day.
-pub(super) fn lock_key(job: &Job, day: Day) -> String {
-    format!("{}-{}", job.pipeline.name(), day.compact())
+/// What a run says of itself to whoever comes while it holds a lock.
+pub(super) fn owner(run: &str) -> String {
+    format!("run {run}, process {}", std::process::id())
 }
 
 /// Locks the day, runs the steps, writes the run report.
@@ -178,23 +192,30 @@ async fn run_day(
     options: &RunOptions,
     events: &dyn Events,
 ) -> Result<DayOutcome, DayError> {
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let clock = (options.now)();
-    let layout = Layout::new(&job.config.warehouse, job.pipeline.name());
-    let work_area = job.config.warehouse.join(WORK_AREA);
-    let key = lock_key(job, day);
-    let owner = format!("run {}, process {}", options.run_id, std::process::id());
-    let _lock = DayLock::take(&work_area, &key, &owner)?;
-    let staging = Staging::create(&work_area, &key, &options.run_id)?;
+    let store = &options.store;
+    let layout = Layout::new(store.root(), job.pipeline.name());
+    let key = job.partition(day).key();
+    let lock = DayLock::take(store, &key, &owner(&options.run_id))?;
+    if let Some(run) = recover_key(options, &key)? {
+        events.line(&format!(
+            "{day}: finished what run {run} had begun to publish"
+        ));
+    }
+    let staging = Staging::create(store, &key, &options.run_id)?;
     let engine = Engine::try_new(
         job.config.threads,
         job.config.memory_bytes,
         &staging.folder("spill")?,
+        store,
     )?;
     let mut steps = Vec::with_capacity(job.steps.len());
     for kind in &job.steps {
         let context = Context {
             config: &job.config,
+            store,
+            lock: &lock,
             layout: &layout,
             day,
             engine: &engine,
@@ -208,27 +229,44 @@ async fn run_day(
             StepKind::Suspicious => step::suspicious::run(&context).await,
         };
         match outcome {
-            Ok(outcome) => steps.push(outcome),
+            Ok(outcome) => {
+                steps.push(outcome);
+                // A run that is killed later has published this all the same.
+                if steps.len() < job.steps.len() {
+                    write_published(job, day, options, (clock, started), &steps)?;
+                }
+            }
             Err(error) => {
                 let step = kind.name();
                 let failure = json!({ "step": step, "error": error.to_string(), "steps": steps });
                 let ended = (clock, started.elapsed().as_secs_f64());
                 let record = record(job, day, options, ended, (Status::Failed, failure));
                 // The failure itself is what to tell, also where its report cannot be written.
-                drop(record.write(&work_area));
+                drop(record.write(store));
                 return Err(DayError::Step { step, error });
             }
         }
     }
+    write_published(job, day, options, (clock, started), &steps)
+}
+
+/// Writes the record of a day, where a step has published.
+fn write_published(
+    job: &Job,
+    day: Day,
+    options: &RunOptions,
+    (clock, started): (SystemTime, Instant),
+    steps: &[Outcome],
+) -> Result<DayOutcome, DayError> {
     let outcome = DayOutcome {
         day: day.to_string(),
-        steps,
+        steps: steps.to_vec(),
         seconds: started.elapsed().as_secs_f64(),
     };
-    if outcome.steps.iter().any(|step| step.published) {
+    if steps.iter().any(|step| step.published) {
         let ended = (clock, outcome.seconds);
         let end = (Status::Published, json!(outcome));
-        record(job, day, options, ended, end).write(&work_area)?;
+        record(job, day, options, ended, end).write(&options.store)?;
     }
     Ok(outcome)
 }

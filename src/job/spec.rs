@@ -5,7 +5,9 @@ use crate::config::Config;
 use crate::config::JobKeys;
 use crate::config::Layers;
 use crate::config::Origin;
+use crate::job::Partition;
 use crate::step;
+use crate::table::hive::Day;
 
 /// What kind of records a job works on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -114,7 +116,7 @@ impl Job {
             steps_origin,
         } = layers.add_job(path, text)?;
         for (key, value) in flags {
-            layers.set(key.clone(), value.clone(), Origin::Flag)?;
+            layers.define(key, value)?;
         }
         if let Some(steps) = steps {
             wanted = steps
@@ -128,6 +130,17 @@ impl Job {
             steps: check_steps(&wanted, steps_origin)?,
             config: layers.check()?,
         })
+    }
+}
+
+impl Job {
+    /// Returns the partition of a day.
+    #[must_use]
+    pub fn partition(&self, day: Day) -> Partition {
+        Partition {
+            pipeline: self.pipeline,
+            day,
+        }
     }
 }
 

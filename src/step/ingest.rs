@@ -1,11 +1,15 @@
 //! Raw files of a day to its partition of the raw table.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::io::Read as _;
+use std::io::Seek as _;
+use std::io::SeekFrom;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
-use parquet::file::reader::FileReader as _;
-use parquet::file::reader::SerializedFileReader;
+use parquet::file::FOOTER_SIZE;
+use parquet::file::metadata::FooterTail;
+use parquet::file::metadata::ParquetMetaDataReader;
 use serde_json::json;
 
 use crate::config::Config;
@@ -14,6 +18,7 @@ use crate::engine::ingest::IngestSpec;
 use crate::engine::ingest::Part;
 use crate::engine::ingest::Reject;
 use crate::engine::ingest::SplitReport;
+use crate::parallel;
 use crate::step;
 use crate::step::Context;
 use crate::step::Outcome;
@@ -25,11 +30,17 @@ use crate::step::inputs::settle;
 use crate::step::inputs::splits;
 use crate::step::inputs::vanished;
 use crate::store::Manifest;
+use crate::store::Store;
 
 /// Name of the step.
 pub const NAME: &str = "ingest";
 /// Rejects that are told one by one.
 const REJECTS_SHOWN: usize = 5;
+/// Footers that are read together.
+const FOOTERS: NonZeroUsize = match NonZeroUsize::new(8) {
+    Some(footers) => footers,
+    None => NonZeroUsize::MIN,
+};
 /// Rejects that are kept for each reason.
 const REJECTS_KEPT: usize = 1000;
 
@@ -80,7 +91,7 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
         day,
         ..
     } = *context;
-    let inputs = inputs(config, layout, day)?;
+    let inputs = inputs(config, context.store, layout, day)?;
     let target = layout.day(day);
     for path in &inputs.unfinished {
         context
@@ -93,11 +104,10 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
     let totals = decode(context, &inputs).await?;
     check_rejects(config, &totals, inputs.bytes())?;
     check_emptied(context, &totals, &target)?;
-    let folder = context.staging.folder(NAME)?;
-    verify(&folder, &totals)?;
+    verify(context.store, &context.staging.staged(NAME), &totals)?;
     let manifest = manifest(&inputs, &totals);
     let folders = [(NAME, target.as_path(), manifest.clone())];
-    context.staging.publish(&folders)?;
+    context.staging.publish(context.lock, &folders)?;
     let Counts {
         read,
         kept,
@@ -112,9 +122,9 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
         totals.counts.rejected_total(),
         step::by_reason(rejected),
         totals.parts.len(),
-        target.display(),
+        context.store.url(&target),
     ));
-    Ok(outcome(true, manifest, &target))
+    Ok(outcome(true, manifest, context.store.url(&target)))
 }
 
 /// Returns the published day where it is up to date, or where raw files that it was made of are gone.
@@ -124,15 +134,16 @@ fn keep_published(
     target: &Path,
 ) -> Result<Option<Outcome>, StepError> {
     let day = context.day;
-    let published = Manifest::read(target)?.filter(|_| !context.redo);
+    let store = context.store;
+    let published = Manifest::read(store, target)?.filter(|_| !context.redo);
     if let Some(manifest) = &published
-        && let Some(gone) = vanished(manifest)
+        && let Some(gone) = vanished(store, manifest)?
     {
         context.events.line(&format!(
             "ingest: {day} is kept as published ({} rows): {gone} was read for it and is gone; --reprocess all makes the day from what is left",
             manifest.rows
         ));
-        return Ok(Some(outcome(false, manifest.clone(), target)));
+        return Ok(Some(outcome(false, manifest.clone(), store.url(target))));
     }
     if let Some(manifest) = published
         && manifest.fingerprint == inputs.fingerprint
@@ -141,7 +152,7 @@ fn keep_published(
             "ingest: {day} is up to date ({} rows), skipped",
             manifest.rows
         ));
-        return Ok(Some(outcome(false, manifest, target)));
+        return Ok(Some(outcome(false, manifest, store.url(target))));
     }
     Ok(None)
 }
@@ -149,7 +160,8 @@ fn keep_published(
 /// Decodes the inputs into the staging folder.
 async fn decode(context: &Context<'_>, inputs: &Inputs) -> Result<Totals, StepError> {
     let Context { config, day, .. } = *context;
-    settle(&inputs.files, config.ingest.settle_ms, (context.now)())?;
+    let store = context.store;
+    settle(store, inputs, config.ingest.settle_ms, (context.now)())?;
     let splits = splits(&inputs.files, config.ingest.split_bytes);
     context.events.line(&format!(
         "ingest: {day}, files: {}, bytes: {}, splits: {}",
@@ -161,6 +173,7 @@ async fn decode(context: &Context<'_>, inputs: &Inputs) -> Result<Totals, StepEr
         day_start_ms: day.start_ms(),
         event_time: config.ingest.event_time,
         staging: context.staging.folder(NAME)?.display().to_string(),
+        deliver: (!store.is_local()).then(|| context.staging.staged(NAME).display().to_string()),
         tag: inputs.fingerprint.chars().take(8).collect(),
         threads: config.threads,
     };
@@ -176,12 +189,12 @@ async fn decode(context: &Context<'_>, inputs: &Inputs) -> Result<Totals, StepEr
     Ok(totals)
 }
 
-fn outcome(published: bool, manifest: Manifest, target: &Path) -> Outcome {
+fn outcome(published: bool, manifest: Manifest, target: String) -> Outcome {
     Outcome {
         step: NAME,
         published,
         rows: manifest.rows,
-        outputs: vec![target.to_path_buf()],
+        outputs: vec![target],
         report: manifest.report,
     }
 }
@@ -221,7 +234,8 @@ fn check_emptied(context: &Context<'_>, totals: &Totals, target: &Path) -> Resul
         return Ok(());
     }
     let (day, event_time) = (context.day, context.config.ingest.event_time);
-    let published = Manifest::read(target)?.filter(|manifest| manifest.rows > 0 && !context.redo);
+    let published = Manifest::read(context.store, target)?
+        .filter(|manifest| manifest.rows > 0 && !context.redo);
     match published {
         Some(Manifest { rows, .. }) => Err(StepError::Emptied {
             day,
@@ -239,23 +253,15 @@ fn check_emptied(context: &Context<'_>, totals: &Totals, target: &Path) -> Resul
 }
 
 /// Opens every written file and compares the rows of its footer with what was counted.
-fn verify(folder: &Path, totals: &Totals) -> Result<(), StepError> {
-    for part in &totals.parts {
-        let path = folder.join(&part.path);
-        let name = || path.display().to_string();
-        let file = File::open(&path).map_err(|error| StepError::Io {
-            path: name(),
-            error,
-        })?;
-        let reader = SerializedFileReader::new(file);
-        let reader = reader.map_err(|error| StepError::Parquet {
-            path: name(),
-            error,
-        })?;
-        let found = reader.metadata().file_metadata().num_rows();
+fn verify(store: &Store, folder: &Path, totals: &Totals) -> Result<(), StepError> {
+    let rows = parallel::map(FOOTERS, &totals.parts, |part| {
+        footer_rows(store, &folder.join(&part.path))
+    });
+    for (part, found) in totals.parts.iter().zip(rows) {
+        let found = found?;
         if u64::try_from(found) != Ok(part.rows) {
             return Err(StepError::Verify {
-                path: name(),
+                path: store.url(&folder.join(&part.path)),
                 found,
                 wanted: part.rows,
             });
@@ -266,10 +272,34 @@ fn verify(folder: &Path, totals: &Totals) -> Result<(), StepError> {
         return Ok(());
     }
     Err(StepError::Verify {
-        path: folder.display().to_string(),
+        path: store.url(folder),
         found: i64::try_from(written).unwrap_or(i64::MAX),
         wanted: totals.counts.kept,
     })
+}
+
+/// Returns the rows that the footer of a Parquet file announces.
+fn footer_rows(store: &Store, path: &Path) -> Result<i64, StepError> {
+    let damaged = |error| StepError::Parquet {
+        path: store.url(path),
+        error,
+    };
+    let (mut source, _) = store.files().open(path).map_err(store.at(path))?;
+    let mut tail = [0; FOOTER_SIZE];
+    let read = source
+        .seek(SeekFrom::End(-(FOOTER_SIZE as i64)))
+        .and_then(|_| source.read_exact(&mut tail));
+    read.map_err(store.at(path))?;
+    let footer = FooterTail::try_new(&tail).map_err(damaged)?;
+    let length = footer.metadata_length() + FOOTER_SIZE;
+    let from = i64::try_from(length).unwrap_or(i64::MAX);
+    let mut metadata = vec![0; footer.metadata_length()];
+    let read = source
+        .seek(SeekFrom::End(-from))
+        .and_then(|_| source.read_exact(&mut metadata));
+    read.map_err(store.at(path))?;
+    let metadata = ParquetMetaDataReader::decode_metadata(&metadata).map_err(damaged)?;
+    Ok(metadata.file_metadata().num_rows())
 }
 
 fn manifest(inputs: &Inputs, totals: &Totals) -> Manifest {

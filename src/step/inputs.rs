@@ -1,7 +1,7 @@
 //! Which raw files a day is made of, and whether they are those of what is published.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -15,8 +15,11 @@ use crate::config::EventTime;
 use crate::engine::ingest::RawFile;
 use crate::engine::ingest::Split;
 use crate::engine::source::NfcapdFile;
+use crate::parallel;
 use crate::step::StepError;
 use crate::store::Manifest;
+use crate::store::Store;
+use crate::store::StoreError;
 use crate::store::fingerprint;
 use crate::store::landing;
 use crate::store::landing::Landed;
@@ -28,6 +31,13 @@ use crate::table::hive::Layout;
 
 /// Files named so far from the day are not opened to ask for their time range.
 const NAMED_FAR_MS: u64 = 25 * HOUR_MS;
+/// HDFS closes the files of a writer that is gone after so long at the latest.
+const OPEN_MAX: Duration = Duration::from_secs(3600);
+/// Files that are looked at together.
+const AT_ONCE: NonZeroUsize = match NonZeroUsize::new(16) {
+    Some(files) => files,
+    None => NonZeroUsize::MIN,
+};
 /// Settings that decide whether a day is published, not what is in it.
 const JUDGES: [&str; 2] = ["ingest.settle", "ingest.rejects_max"];
 
@@ -38,6 +48,8 @@ pub struct Inputs {
     pub files: Vec<RawFile>,
     /// Files that are still being written, by their names.
     pub unfinished: Vec<String>,
+    /// Files whose writers may stand between two blocks, and when they were last changed, nanoseconds since 1970.
+    pub whole_blocks: Vec<(String, u64)>,
     /// Hash of files, settings and code.
     pub fingerprint: String,
 }
@@ -54,19 +66,21 @@ impl Inputs {
 ///
 /// # Errors
 /// The landing folder cannot be read, or holds no file for this day.
-pub fn inputs(config: &Config, layout: &Layout, day: Day) -> Result<Inputs, StepError> {
-    inputs_of(config, layout, &landed(layout)?, day)
+pub fn inputs(
+    config: &Config,
+    store: &Store,
+    layout: &Layout,
+    day: Day,
+) -> Result<Inputs, StepError> {
+    inputs_of((config, store), layout, &landed(store, layout)?, day)
 }
 
 /// Lists the landing folder.
 ///
 /// # Errors
 /// It cannot be read.
-pub fn landed(layout: &Layout) -> Result<Listing, StepError> {
-    landing::list(&layout.landing()).map_err(|(path, error)| StepError::Io {
-        path: path.display().to_string(),
-        error,
-    })
+pub fn landed(store: &Store, layout: &Layout) -> Result<Listing, StoreError> {
+    landing::list(store, &layout.landing())
 }
 
 /// Finds the raw files of a day in a listing.
@@ -74,7 +88,7 @@ pub fn landed(layout: &Layout) -> Result<Listing, StepError> {
 /// # Errors
 /// There is none.
 pub fn inputs_of(
-    config: &Config,
+    (config, store): (&Config, &Store),
     layout: &Layout,
     listing: &Listing,
     day: Day,
@@ -83,7 +97,7 @@ pub fn inputs_of(
     let (wanted, others): (Vec<_>, Vec<_>) = listing
         .files
         .iter()
-        .partition(|file| can_hold(file, day, slack_ms, event_time));
+        .partition(|file| can_hold(store, file, day, (slack_ms, event_time)));
     let unfinished: Vec<_> = listing
         .unfinished
         .iter()
@@ -92,7 +106,7 @@ pub fn inputs_of(
     if wanted.is_empty() {
         return Err(StepError::NoInput(format!(
             "{}: no raw file for {day} ({} files of other days, {} still being written); put nfcapd files below it, or choose another --date",
-            layout.landing().display(),
+            store.url(&layout.landing()),
             others.len(),
             unfinished.len(),
         )));
@@ -102,6 +116,9 @@ pub fn inputs_of(
         bytes: file.bytes,
         modified_ns: file.modified_ns,
     };
+    let doubtful = wanted.iter().filter(|file| file.is_whole_blocks);
+    let whole_blocks = doubtful.map(|file| (file.path.display().to_string(), file.modified_ns));
+    let whole_blocks = whole_blocks.collect();
     let files: Vec<RawFile> = wanted.into_iter().map(raw).collect();
     let texts = files
         .iter()
@@ -119,12 +136,18 @@ pub fn inputs_of(
         fingerprint: fingerprint(parts.iter().map(String::as_str)),
         files,
         unfinished,
+        whole_blocks,
     })
 }
 
 /// The time in the name with slack decides, where that is near the day also the range that the collector noted; a file that
 /// says nothing is read for every day.
-fn can_hold(file: &Landed, day: Day, slack_ms: u64, event_time: EventTime) -> bool {
+fn can_hold(
+    store: &Store,
+    file: &Landed,
+    day: Day,
+    (slack_ms, event_time): (u64, EventTime),
+) -> bool {
     let (start, end) = (day.start_ms(), day.start_ms() + DAY_MS);
     let meets = |first: u64, last: u64| first < end && last >= start;
     if let Some(named) = file.named_ms {
@@ -145,8 +168,9 @@ fn can_hold(file: &Landed, day: Day, slack_ms: u64, event_time: EventTime) -> bo
     if event_time == EventTime::Received {
         return file.named_ms.is_none();
     }
-    let opened = File::open(&file.path).ok();
-    let statistics = opened.and_then(|open| NfcapdFile::open(open, file.bytes).ok()?.statistics());
+    let opened = store.files().open(&file.path).ok();
+    let statistics =
+        opened.and_then(|(open, bytes)| NfcapdFile::open(open, bytes).ok()?.statistics());
     match statistics {
         Some(noted) if noted.first_ms > 0 && noted.first_ms <= noted.last_ms => {
             meets(noted.first_ms, noted.last_ms)
@@ -183,44 +207,62 @@ pub fn splits(files: &[RawFile], split_bytes: u64) -> Vec<Split> {
 /// Waits until every file is as old as `settle_ms`.
 ///
 /// # Errors
-/// A file changes meanwhile.
-pub fn settle(files: &[RawFile], settle_ms: u64, now: SystemTime) -> Result<(), StepError> {
+/// A file changes meanwhile, or its writer may stand between two blocks.
+pub fn settle(
+    store: &Store,
+    inputs: &Inputs,
+    settle_ms: u64,
+    now: SystemTime,
+) -> Result<(), StepError> {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let files = &inputs.files;
     let youngest = files.iter().map(|file| file.modified_ns).max().unwrap_or(0);
     let settled = Duration::from_nanos(youngest) + Duration::from_millis(settle_ms);
     let wait = settled
         .saturating_sub(now)
         .min(Duration::from_millis(settle_ms));
     std::thread::sleep(wait);
-    for file in files {
-        let io = |error| StepError::Io {
-            path: file.path.clone(),
-            error,
-        };
-        let metadata = std::fs::metadata(&file.path).map_err(io)?;
-        let modified = metadata
-            .modified()
-            .map_err(io)?
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        if metadata.len() != file.bytes || modified.as_nanos() != u128::from(file.modified_ns) {
-            let what = format!("{} bytes, then {}", file.bytes, metadata.len());
-            return Err(StepError::NotReady {
-                path: file.path.clone(),
-                what,
-            });
+    let not_ready = |path: &str, what: String| StepError::NotReady {
+        path: path.to_owned(),
+        what,
+    };
+    for (path, modified_ns) in &inputs.whole_blocks {
+        if Duration::from_nanos(*modified_ns) + OPEN_MAX > now {
+            let what = "it has whole blocks, as a file between two of them has";
+            return Err(not_ready(path, what.to_owned()));
+        }
+    }
+    let statuses = parallel::map(AT_ONCE, files, |file| {
+        store.files().status(Path::new(&file.path))
+    });
+    for (file, status) in files.iter().zip(statuses) {
+        let entry = status.map_err(store.at(Path::new(&file.path)))?;
+        let now = entry.map(|entry| (entry.bytes, entry.modified_ns));
+        if now != Some((file.bytes, file.modified_ns)) {
+            let bytes = now.map_or(0, |(bytes, _)| bytes);
+            let what = format!("{} bytes, then {bytes}", file.bytes);
+            return Err(not_ready(&file.path, what));
         }
     }
     Ok(())
 }
 
 /// Returns a raw file that a published day was made of and that is not there any more.
-#[must_use]
-pub fn vanished(manifest: &Manifest) -> Option<String> {
-    let inputs = manifest.report["inputs"].as_array()?;
-    let mut paths = inputs.iter().filter_map(|input| input["path"].as_str());
-    let gone = |path: &&str| Path::new(path).try_exists().is_ok_and(|exists| !exists);
-    paths.find(gone).map(str::to_owned)
+///
+/// # Errors
+/// A file cannot be looked at.
+pub fn vanished(store: &Store, manifest: &Manifest) -> Result<Option<String>, StoreError> {
+    let inputs = manifest.report["inputs"].as_array().into_iter().flatten();
+    let paths: Vec<&str> = inputs.filter_map(|input| input["path"].as_str()).collect();
+    let statuses = parallel::map(AT_ONCE, &paths, |path| {
+        store.files().status(Path::new(path))
+    });
+    for (path, status) in paths.iter().zip(statuses) {
+        if status.map_err(store.at(Path::new(path)))?.is_none() {
+            return Ok(Some((*path).to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 /// Says what differs from what a published day was made of.

@@ -8,7 +8,6 @@ mod training;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -21,7 +20,10 @@ use crate::detect::models::ModelError;
 use crate::engine::ingest::IngestError;
 use crate::engine::session::Engine;
 use crate::ml::lda::CorpusError;
+use crate::store::DayLock;
+use crate::store::PublishError;
 use crate::store::Staging;
+use crate::store::Store;
 use crate::store::StoreError;
 use crate::table::hive::Day;
 use crate::table::hive::Layout;
@@ -38,6 +40,10 @@ pub trait Events: Send + Sync {
 pub struct Context<'a> {
     /// Settings.
     pub config: &'a Config,
+    /// The warehouse.
+    pub store: &'a Store,
+    /// The lock of the day.
+    pub lock: &'a DayLock,
     /// Where tables lie.
     pub layout: &'a Layout,
     /// The day.
@@ -117,7 +123,7 @@ pub struct Outcome {
     /// Rows of the main table.
     pub rows: u64,
     /// Folders that hold the result.
-    pub outputs: Vec<PathBuf>,
+    pub outputs: Vec<String>,
     /// Everything that was counted.
     pub report: serde_json::Value,
 }
@@ -197,9 +203,12 @@ pub enum StepError {
         #[source]
         error: io::Error,
     },
-    /// Staging or publishing.
+    /// Something of the warehouse.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Publishing.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
     /// A plan.
     #[error(transparent)]
     Plan(#[from] DataFusionError),

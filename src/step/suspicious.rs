@@ -38,6 +38,7 @@ use crate::step::outputs::write_table;
 use crate::step::training::Trained;
 use crate::step::training::train;
 use crate::store::Manifest;
+use crate::store::Store;
 use crate::store::fingerprint;
 use crate::table::flow::WORD_COLUMNS;
 use crate::table::hive::Day;
@@ -64,16 +65,21 @@ struct DayTable {
     rows: u64,
 }
 
-fn day_table(config: &Config, layout: &Layout, day: Day) -> Result<DayTable, StepError> {
+fn day_table(
+    config: &Config,
+    store: &Store,
+    layout: &Layout,
+    day: Day,
+) -> Result<DayTable, StepError> {
     let folder = layout.day(day);
-    let Some(manifest) = Manifest::read(&folder)? else {
+    let Some(manifest) = Manifest::read(store, &folder)? else {
         return Err(StepError::NoInput(format!(
             "{}: the table `flow` has no complete partition of {}; run the step ingest first",
-            folder.display(),
+            store.url(&folder),
             day
         )));
     };
-    let path = |(name, _): &(String, u64)| folder.join(name).display().to_string();
+    let path = |(name, _): &(String, u64)| store.url(&folder.join(name));
     let files = manifest.files.iter().map(path).collect();
     let settings = config.texts.iter();
     let settings = settings.filter(|(key, _)| key.starts_with("suspicious.") || *key == "seed");
@@ -91,19 +97,25 @@ fn day_table(config: &Config, layout: &Layout, day: Day) -> Result<DayTable, Ste
 ///
 /// # Errors
 /// There is no table.
-pub fn is_current(config: &Config, layout: &Layout, day: Day) -> Result<bool, StepError> {
-    let table = day_table(config, layout, day)?;
-    Ok(current(&table, &targets(layout, day))?.is_some())
+pub fn is_current(
+    config: &Config,
+    store: &Store,
+    layout: &Layout,
+    day: Day,
+) -> Result<bool, StepError> {
+    let table = day_table(config, store, layout, day)?;
+    Ok(current(store, &table, &targets(layout, day))?.is_some())
 }
 
 /// Returns the manifest of the first folder where all folders are up to date.
 fn current(
+    store: &Store,
     table: &DayTable,
     targets: &[(&'static str, PathBuf)],
 ) -> Result<Option<Manifest>, StepError> {
     let mut first = None;
     for (_, folder) in targets {
-        let manifest = Manifest::read(folder)?;
+        let manifest = Manifest::read(store, folder)?;
         let Some(manifest) = manifest.filter(|own| own.fingerprint == table.fingerprint) else {
             return Ok(None);
         };
@@ -123,15 +135,16 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
         day,
         ..
     } = *context;
-    let table = day_table(config, layout, day)?;
+    let store = context.store;
+    let table = day_table(config, store, layout, day)?;
     let targets = targets(layout, day);
     if !context.redo
-        && let Some(manifest) = current(&table, &targets)?
+        && let Some(manifest) = current(store, &table, &targets)?
     {
         context
             .events
             .line(&format!("suspicious: {day} is up to date, skipped"));
-        return Ok(outcome(false, manifest, targets));
+        return Ok(outcome(false, manifest, store, &targets));
     }
     let documents = count(context, &table).await?;
     let analysis = Analysis::run(context, &documents)?;
@@ -148,15 +161,15 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
         };
         folders.push((*name, target.as_path(), own));
     }
-    context.staging.publish(&folders)?;
+    context.staging.publish(context.lock, &folders)?;
     context.events.line(&format!(
         "suspicious: {} flows scored lowest, {} groups of {} ranked; published in {}",
         found.flows.len(),
         rows.len(),
         analysis.corpus.groups.len(),
-        targets[0].1.display(),
+        store.url(&targets[0].1),
     ));
-    let mut outcome = outcome(true, manifest, targets);
+    let mut outcome = outcome(true, manifest, store, &targets);
     // Times differ from run to run and stay out of what is published.
     outcome.report["models"] = json!(analysis.models);
     Ok(outcome)
@@ -173,12 +186,17 @@ pub fn targets(layout: &Layout, day: Day) -> Vec<(&'static str, PathBuf)> {
     ]
 }
 
-fn outcome(published: bool, manifest: Manifest, targets: Vec<(&'static str, PathBuf)>) -> Outcome {
+fn outcome(
+    published: bool,
+    manifest: Manifest,
+    store: &Store,
+    targets: &[(&'static str, PathBuf)],
+) -> Outcome {
     Outcome {
         step: NAME,
         published,
         rows: manifest.rows,
-        outputs: targets.into_iter().map(|target| target.1).collect(),
+        outputs: targets.iter().map(|target| store.url(&target.1)).collect(),
         report: manifest.report,
     }
 }

@@ -1,13 +1,13 @@
 //! Raw files below the landing folder, and which of them can hold a day.
 
 use std::collections::BTreeSet;
-use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::path::PathBuf;
-use std::time::UNIX_EPOCH;
 
 use chrono::NaiveDateTime;
+
+use crate::store::Store;
+use crate::store::StoreError;
 
 /// A raw file.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -18,6 +18,8 @@ pub struct Landed {
     pub bytes: u64,
     /// Last change, nanoseconds since 1970.
     pub modified_ns: u64,
+    /// True for a file of whole blocks on HDFS.
+    pub is_whole_blocks: bool,
     /// Time in its name, milliseconds since 1970 UTC.
     pub named_ms: Option<u64>,
 }
@@ -27,59 +29,40 @@ pub struct Landed {
 pub struct Listing {
     /// Raw files by path.
     pub files: Vec<Landed>,
-    /// Files that a collector or a copy still writes, by their names; not read.
+    /// Files that a collector or a copy still writes, by their names, and those without a byte; not read.
     pub unfinished: Vec<PathBuf>,
 }
 
 /// Lists a folder and what is below it, by path. Names with a leading dot or underscore are hidden; links are followed.
 ///
 /// # Errors
-/// The first folder or file that cannot be looked at, with its path.
-pub fn list(folder: &Path) -> Result<Listing, (PathBuf, io::Error)> {
+/// The first folder or file that cannot be looked at.
+pub fn list(store: &Store, folder: &Path) -> Result<Listing, StoreError> {
     let mut listing = Listing::default();
-    let mut folders = vec![folder.to_path_buf()];
+    let mut level = vec![folder.to_path_buf()];
+    // A link may lead to a folder or file that is listed already; of two links to one file, the first by name is read.
     let mut seen = BTreeSet::new();
-    while let Some(folder) = folders.pop() {
-        let fail = |error| (folder.clone(), error);
-        let mut paths = Vec::new();
-        for entry in std::fs::read_dir(&folder).map_err(fail)? {
-            paths.push(entry.map_err(fail)?.path());
-        }
-        // Of two links to one file, the first by name is read.
-        paths.sort();
-        for path in paths {
-            let name = path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            if name.starts_with(['.', '_']) {
+    while !level.is_empty() {
+        let listed = store.files().list_all(&level);
+        let listed = listed.map_err(|(path, error)| store.at(&path)(error))?;
+        level.clear();
+        for entry in listed.into_iter().flatten() {
+            let name = entry.name();
+            let is_hidden = name.starts_with(['.', '_']);
+            if is_hidden || entry.id.is_some_and(|id| !seen.insert(id)) {
                 continue;
             }
-            if is_unfinished(&name) {
-                listing.unfinished.push(path);
-                continue;
-            }
-            let metadata = match std::fs::metadata(&path) {
-                Ok(metadata) => metadata,
-                // Renamed or removed since the folder was read, or a link to nowhere.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err((path, error)),
-            };
-            // A link may lead to a folder or file that is listed already.
-            if !seen.insert((metadata.dev(), metadata.ino())) {
-                continue;
-            }
-            if metadata.is_dir() {
-                folders.push(path);
-            } else if metadata.is_file() {
-                let modified = metadata.modified().map_err(|error| (path.clone(), error))?;
-                let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+            if entry.is_folder {
+                level.push(entry.path);
+            } else if entry.bytes == 0 || is_unfinished(&name) {
+                listing.unfinished.push(entry.path);
+            } else {
                 listing.files.push(Landed {
                     named_ms: named_ms(&name),
-                    bytes: metadata.len(),
-                    modified_ns: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX),
-                    path,
+                    bytes: entry.bytes,
+                    modified_ns: entry.modified_ns,
+                    is_whole_blocks: entry.is_whole_blocks,
+                    path: entry.path,
                 });
             }
         }

@@ -1,13 +1,16 @@
 //! What a published folder was made of: tells whether it is up to date.
 
-use std::io;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::Serialize;
 use sha2::Digest as _;
 use sha2::Sha256;
 
+use crate::store::Store;
 use crate::store::StoreError;
 
 /// `_manifest.json` of a published folder; hidden from Hive and Spark by its name.
@@ -35,31 +38,32 @@ impl Manifest {
     ///
     /// # Errors
     /// The folder or a file cannot be looked at.
-    pub fn read(folder: &Path) -> Result<Option<Self>, StoreError> {
+    pub fn read(store: &Store, folder: &Path) -> Result<Option<Self>, StoreError> {
         let path = folder.join(Self::NAME);
-        let Some(text) = found(&path, std::fs::read(&path))? else {
+        let Some(text) = store.read(&path).map_err(store.at(&path))? else {
             return Ok(None);
         };
         let Ok(manifest) = serde_json::from_slice::<Self>(&text) else {
             return Ok(None);
         };
-        for (name, bytes) in &manifest.files {
-            let path = folder.join(name);
-            let metadata = found(&path, std::fs::metadata(&path))?;
-            if metadata.is_none_or(|metadata| metadata.len() != *bytes) {
-                return Ok(None);
+        let found = manifest.lengths(store, folder)?;
+        let is_there = |(name, bytes): &(String, u64)| found.get(name) == Some(bytes);
+        Ok(manifest.files.iter().all(is_there).then_some(manifest))
+    }
+
+    /// Lengths of the files in the folders that the manifest names, by name; one listing a folder.
+    fn lengths(&self, store: &Store, folder: &Path) -> Result<BTreeMap<String, u64>, StoreError> {
+        let parent = |(name, _): &(String, u64)| Path::new(name).parent().map(Path::to_path_buf);
+        let parents: BTreeSet<PathBuf> = self.files.iter().filter_map(parent).collect();
+        let mut lengths = BTreeMap::new();
+        for parent in parents {
+            let path = folder.join(&parent);
+            for entry in store.list(&path).map_err(store.at(&path))? {
+                let name = parent.join(entry.name()).display().to_string();
+                lengths.insert(name, entry.bytes);
             }
         }
-        Ok(Some(manifest))
-    }
-}
-
-/// `None` for what is not there.
-fn found<T>(path: &Path, result: io::Result<T>) -> Result<Option<T>, StoreError> {
-    match result {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(StoreError::at(path)(error)),
+        Ok(lengths)
     }
 }
 

@@ -1,55 +1,233 @@
 //! Every file that comes from or goes to the warehouse: raw files, locks, staging, publishing, history.
 //!
 //! ```text
-//! lock the day ─► clear what a killed run left ─► stage under .klieg/runs ─► verify ─► one atomic exchange a folder ─► history
+//! lock the day ─► finish what a killed run began to publish ─► stage under .klieg/runs ─► verify ─► lock still ours?
+//!              ─► journal ─► each folder changes places with the published one (old one to .klieg/trash) ─► _SUCCESS ─► journal gone
 //! ```
-//! Readers see the old folder or the new one. A run that is killed before the exchange leaves only its staging folder, which the
-//! next run of the day removes; killed between two exchanges, it leaves folders whose manifests disagree, and the next run
-//! makes the missing ones again.
+//! Readers see the old folder or the new one: `file://` exchanges them in one step; on HDFS there is nothing at all for the
+//! instant between two renames. A run that is killed before the journal leaves only its staging folder, which the next run of the
+//! day removes; one that is killed after it is finished by the next run, or by `klieg recover`.
+//!
+//! [`files::Files`] is what a file system must do; `local` and `hdfs` do it. Errors are [`std::io::Error`] with the kind that says
+//! what to do: `PermissionDenied` also for tickets that are missing, `WouldBlock` for a file that is still being written,
+//! and those of [`is_unavailable`] for a cluster that does not answer.
 
+mod fail;
+pub mod files;
+mod hdfs;
+mod journal;
 pub mod landing;
+mod local;
 mod lock;
 mod manifest;
-mod publish;
+mod staging;
+mod trash;
 
+use std::fmt;
 use std::io;
+use std::io::Read as _;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use object_store::ObjectStore;
+
+use crate::config::Config;
+use crate::store::files::Entry;
+use crate::store::files::Files;
+use crate::store::hdfs::Hdfs;
+use crate::store::local::Local;
+
+pub use hdfs::conf::ConfError;
+pub use hdfs::conf::HadoopConf;
+pub use journal::Finished;
+pub use journal::PublishError;
 pub use lock::DayLock;
 pub use lock::LockError;
+pub use lock::break_lock;
 pub use lock::held_locks;
 pub use manifest::Manifest;
 pub use manifest::fingerprint;
-pub use publish::Staging;
-pub use publish::StoreError;
-pub use publish::remove_staging;
-pub use publish::stop_publishing;
+pub use staging::Staging;
+pub use staging::StoreError;
+pub use staging::remove_staging;
+pub use staging::stop_publishing;
+pub use trash::Replaced;
+pub use trash::clear as clear_trash;
+pub use trash::put_back;
+pub use trash::replaced;
 
-/// Looks at a folder that must be there.
-///
-/// # Errors
-/// It is missing, no folder, or not for this user.
-pub fn check_folder(folder: &Path) -> Result<(), StoreError> {
-    let metadata = std::fs::metadata(folder).map_err(StoreError::at(folder))?;
-    if metadata.is_dir() {
-        return Ok(());
-    }
-    Err(StoreError::at(folder)(io::ErrorKind::NotADirectory.into()))
+/// Our folder below the root of the warehouse.
+const WORK_AREA: &str = ".klieg";
+
+/// A warehouse.
+#[derive(Clone)]
+pub struct Store {
+    files: Arc<dyn Files>,
+    objects: Option<Arc<dyn ObjectStore>>,
+    root: PathBuf,
+    prefix: String,
+    work_dir: PathBuf,
 }
 
-/// Returns what is in a folder, by path; nothing where it is missing.
-///
-/// # Errors
-/// What the file system says.
-pub fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries = match std::fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    let mut paths = entries
-        .map(|entry| Ok(entry?.path()))
-        .collect::<io::Result<Vec<_>>>()?;
-    paths.sort();
-    Ok(paths)
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.url(&self.root))
+    }
+}
+
+impl Store {
+    /// Opens the warehouse of a configuration. Nothing is asked of the cluster yet.
+    ///
+    /// # Errors
+    /// Hadoop's configuration cannot be read or names no such file system.
+    pub fn open(config: &Config) -> Result<Self, ConfError> {
+        let location = &config.warehouse;
+        if location.is_local() {
+            return Ok(Self::local(&location.path));
+        }
+        let hdfs = Hdfs::open(location, &config.hadoop)?;
+        Ok(Self {
+            prefix: hdfs.url().to_owned(),
+            objects: Some(hdfs.objects()),
+            files: Arc::new(hdfs),
+            root: location.path.clone(),
+            work_dir: config.work_dir.clone(),
+        })
+    }
+
+    /// Opens a folder of this machine.
+    #[must_use]
+    pub fn local(root: &Path) -> Self {
+        Self {
+            files: Arc::new(Local),
+            objects: None,
+            root: root.to_path_buf(),
+            prefix: String::new(),
+            work_dir: PathBuf::new(),
+        }
+    }
+
+    /// Returns the file system.
+    #[must_use]
+    pub fn files(&self) -> &dyn Files {
+        self.files.as_ref()
+    }
+
+    /// Returns the file system as plans read it, and its URL; `None` for that of this machine.
+    #[must_use]
+    pub fn objects(&self) -> Option<(&str, Arc<dyn ObjectStore>)> {
+        let objects = self.objects.as_ref()?;
+        Some((&self.prefix, Arc::clone(objects)))
+    }
+
+    /// True where the warehouse is a folder of this machine.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.objects.is_none()
+    }
+
+    /// Returns the root folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Returns our folder below the root.
+    #[must_use]
+    pub fn work_area(&self) -> PathBuf {
+        self.root.join(WORK_AREA)
+    }
+
+    /// Returns the folder of this machine for files on their way to HDFS.
+    #[must_use]
+    pub fn work_dir(&self) -> &Path {
+        &self.work_dir
+    }
+
+    /// Returns a path as people and plans read it: `hdfs://namenode:8020/user/spot/flow`, or the path itself on this machine.
+    #[must_use]
+    pub fn url(&self, path: &Path) -> String {
+        format!("{}{}", self.prefix, path.display())
+    }
+
+    /// Says where an error came up.
+    pub fn at(&self, path: &Path) -> impl Fn(io::Error) -> StoreError {
+        move |error| StoreError {
+            path: self.url(path),
+            error,
+        }
+    }
+
+    /// Looks at a folder that must be there.
+    ///
+    /// # Errors
+    /// It is missing, no folder, or not for this user.
+    pub fn check_folder(&self, folder: &Path) -> Result<(), StoreError> {
+        let kind = match self.files.status(folder).map_err(self.at(folder))? {
+            Some(entry) if entry.is_folder => return Ok(()),
+            Some(_) => io::ErrorKind::NotADirectory,
+            None => io::ErrorKind::NotFound,
+        };
+        Err(self.at(folder)(kind.into()))
+    }
+
+    /// Returns what is in a folder, by path; nothing where it is missing.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn list(&self, folder: &Path) -> io::Result<Vec<Entry>> {
+        match self.files.list(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            entries => entries,
+        }
+    }
+
+    /// Reads a small file of ours; `None` where it is missing.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        let (mut source, bytes) = match self.files.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        let mut text = Vec::new();
+        source.by_ref().take(bytes).read_to_end(&mut text)?;
+        Ok(Some(text))
+    }
+
+    /// Keys of publications that a killed run has not finished.
+    ///
+    /// # Errors
+    /// The journal cannot be listed.
+    pub fn half_published(&self) -> Result<Vec<String>, StoreError> {
+        let folder = self.work_area().join("journal");
+        journal::pending(self).map_err(self.at(&folder))
+    }
+
+    /// Finishes what a killed run of this key has begun to publish. The caller holds the lock.
+    ///
+    /// # Errors
+    /// The file system, or a journal of another version.
+    pub fn recover(&self, key: &str) -> Result<Option<Finished>, PublishError> {
+        journal::recover(self, key)
+    }
+}
+
+/// True for errors of a cluster that does not answer or refuses work for now.
+#[must_use]
+pub fn is_unavailable(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::TimedOut
+            | Kind::ConnectionRefused
+            | Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::NotConnected
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+            | Kind::ResourceBusy
+    )
 }

@@ -116,23 +116,23 @@ pub fn hour_dir(hour: u8) -> String {
 #[derive(Clone, Debug)]
 pub struct Layout {
     root: PathBuf,
-    pipeline: &'static str,
+    pipeline: String,
 }
 
 impl Layout {
     /// Takes the root and the pipeline's name.
     #[must_use]
-    pub fn new(root: &Path, pipeline: &'static str) -> Self {
+    pub fn new(root: &Path, pipeline: &str) -> Self {
         Self {
             root: root.to_path_buf(),
-            pipeline,
+            pipeline: pipeline.to_owned(),
         }
     }
 
     /// Everything of the pipeline.
     #[must_use]
     pub fn pipeline_dir(&self) -> PathBuf {
-        self.root.join(self.pipeline)
+        self.root.join(&self.pipeline)
     }
 
     /// Raw files.

@@ -8,10 +8,12 @@
 mod config;
 mod detect;
 mod eval;
+mod hdfs;
 mod inspect;
 mod lda;
 mod mutation;
 mod nfcapd;
+mod publish;
 mod rerun;
 mod results;
 mod run;

@@ -12,16 +12,18 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ml", &["parallel"]),
     ("config", &[]),
     ("table", &["wire"]),
-    ("store", &["config"]),
+    ("store", &["config", "parallel"]),
     ("synth", &["wire", "table", "ml"]),
     (
         "engine",
-        &["wire", "table", "word", "ml", "parallel", "config"],
+        &["wire", "table", "store", "word", "ml", "parallel", "config"],
     ),
     ("detect", &["engine", "ml", "word", "table", "config"]),
     (
         "step",
-        &["detect", "engine", "store", "table", "config", "ml", "word"],
+        &[
+            "detect", "engine", "store", "table", "config", "ml", "word", "parallel",
+        ],
     ),
     (
         "job",
@@ -41,6 +43,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("anyhow", &["cli"]),
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
+    ("hdfs_native", &["store"]),
     ("datafusion", &["engine", "step", "job"]),
 ];
 

@@ -1,5 +1,7 @@
 //! Paths, the binary, and the oracle.
 
+pub(crate) mod lab;
+
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,0 +1,220 @@
+//! What an operator does to partitions beside running jobs: finish, bring back.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::job::History;
+use crate::job::Partition;
+use crate::job::Record;
+use crate::job::RunOptions;
+use crate::job::Status;
+use crate::job::StepKind;
+use crate::job::run::DayError;
+use crate::job::run::owner;
+use crate::job::targets;
+use crate::store::DayLock;
+use crate::store::Finished;
+use crate::store::Replaced;
+use crate::store::StoreError;
+use crate::store::put_back;
+use crate::store::replaced;
+use crate::table::hive::Layout;
+
+/// A publication that a killed run had left half done.
+#[derive(Debug)]
+pub struct Recovered {
+    /// Name of the partition's lock.
+    pub key: String,
+    /// The run that had begun it, `None` where another has finished it meanwhile; or why it is not finished.
+    pub result: Result<Option<String>, DayError>,
+}
+
+/// Finishes what killed runs have begun to publish.
+///
+/// # Errors
+/// The journal cannot be listed.
+pub fn recover(options: &RunOptions) -> Result<Vec<Recovered>, StoreError> {
+    let finish = |key: &String| {
+        let _lock = DayLock::take(&options.store, key, &owner(&options.run_id))?;
+        recover_key(options, key)
+    };
+    let keys = options.store.half_published()?.into_iter();
+    let recovered = keys.map(|key| Recovered {
+        result: finish(&key),
+        key,
+    });
+    Ok(recovered.collect())
+}
+
+/// Finishes what a killed run has begun to publish of one partition, and writes the record that it has left out.
+pub(super) fn recover_key(options: &RunOptions, key: &str) -> Result<Option<String>, DayError> {
+    let Some(Finished { run, names }) = options.store.recover(key)? else {
+        return Ok(None);
+    };
+    if let Ok(partition) = key.parse::<Partition>() {
+        let outcome = json!({ "recovered_by": options.run_id, "folders": names });
+        let record = record(partition, options, (&run, Status::Published), outcome);
+        record.write(&options.store)?;
+    }
+    Ok(Some(run))
+}
+
+/// A partition that was brought back.
+#[derive(Clone, Debug, Serialize)]
+pub struct RolledBack {
+    /// The partition.
+    pub partition: String,
+    /// The run whose result is there again.
+    pub to: String,
+    /// The run that this was.
+    pub run: String,
+    /// Folders that were put back; the others were as `to` had left them.
+    pub folders: Vec<String>,
+    /// Folders that `to` had left otherwise and that are not kept any more.
+    pub gone: Vec<String>,
+}
+
+/// Brings a partition back to what it was after the run `to`; a publication itself, with its own run and record. Nothing is changed
+/// where a folder that is needed is gone.
+///
+/// # Errors
+/// A live run has the partition, or the file system.
+pub fn roll_partition_back(
+    partition: Partition,
+    to: &str,
+    options: &RunOptions,
+) -> Result<RolledBack, DayError> {
+    let (store, run) = (&options.store, &options.run_id);
+    let key = partition.key();
+    let lock = DayLock::take(store, &key, &owner(run))?;
+    recover_key(options, &key)?;
+    let lineage = Lineage::of(&History::read(store)?, partition);
+    let layout = Layout::new(store.root(), partition.pipeline.name());
+    let kept = replaced(store, &key)?;
+    let (mut folders, mut gone) = (Vec::new(), Vec::new());
+    for (name, target) in targets(&StepKind::ALL, &layout, partition.day) {
+        let wanted = lineage.after(to, name);
+        if wanted.is_none() || wanted == lineage.now(name) {
+            continue;
+        }
+        let holds =
+            |kept: &&Replaced| kept.name == name && lineage.before(&kept.by, name) == wanted;
+        match kept.iter().find(holds) {
+            Some(kept) => folders.push((kept.clone(), target)),
+            None => gone.push(name.to_owned()),
+        }
+    }
+    let mut done = RolledBack {
+        partition: partition.to_string(),
+        to: to.to_owned(),
+        run: run.clone(),
+        folders: Vec::new(),
+        gone,
+    };
+    if folders.is_empty() || !done.gone.is_empty() {
+        return Ok(done);
+    }
+    let name = |(kept, _): &(Replaced, PathBuf)| kept.name.clone();
+    done.folders = folders.iter().map(name).collect();
+    put_back(store, (&key, run), &lock, folders)?;
+    let record = record(partition, options, (run, Status::RolledBack), json!(done));
+    record.write(store)?;
+    Ok(done)
+}
+
+fn record(
+    partition: Partition,
+    options: &RunOptions,
+    (run, status): (&str, Status),
+    outcome: serde_json::Value,
+) -> Record {
+    let clock = chrono::DateTime::<chrono::Utc>::from((options.now)());
+    Record {
+        run: run.to_owned(),
+        job: String::new(),
+        pipeline: partition.pipeline.name().to_owned(),
+        day: partition.day.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        status,
+        started: clock.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+        seconds: 0.0,
+        peak_memory_bytes: None,
+        input_bytes: 0,
+        configuration: BTreeMap::new(),
+        outcome,
+    }
+}
+
+/// Which run made each folder of a partition, after each run that changed one.
+struct Lineage {
+    states: Vec<(String, BTreeMap<String, String>)>,
+}
+
+impl Lineage {
+    fn of(history: &History, partition: Partition) -> Self {
+        let (pipeline, day) = (partition.pipeline.name(), partition.day.to_string());
+        let mut lineage = Self { states: Vec::new() };
+        // Newest first.
+        for record in history.records.iter().rev() {
+            if record.pipeline == pipeline && record.day == day {
+                lineage.add(record);
+            }
+        }
+        lineage
+    }
+
+    fn add(&mut self, record: &Record) {
+        let mut state = self
+            .states
+            .last()
+            .map(|last| last.1.clone())
+            .unwrap_or_default();
+        let to = record.outcome["to"].as_str();
+        for name in changed(record) {
+            let maker = match to {
+                Some(to) => self.after(to, &name).unwrap_or_default().to_owned(),
+                None => record.run.clone(),
+            };
+            state.insert(name, maker);
+        }
+        self.states.push((record.run.clone(), state));
+    }
+
+    fn now(&self, name: &str) -> Option<&str> {
+        Some(self.states.last()?.1.get(name)?)
+    }
+
+    fn after(&self, run: &str, name: &str) -> Option<&str> {
+        let mut states = self.states.iter().rev();
+        Some(states.find(|state| state.0 == run)?.1.get(name)?)
+    }
+
+    fn before(&self, run: &str, name: &str) -> Option<&str> {
+        let index = self.states.iter().position(|state| state.0 == run)?;
+        Some(self.states.get(index.checked_sub(1)?)?.1.get(name)?)
+    }
+}
+
+/// Names of the folders that a run changed.
+fn changed(record: &Record) -> Vec<String> {
+    if let Some(folders) = record.outcome["folders"].as_array() {
+        let names = folders.iter().filter_map(|name| name.as_str());
+        return names.map(str::to_owned).collect();
+    }
+    let layout = Layout::new(std::path::Path::new("/"), &record.pipeline);
+    let Ok(day) = record.day.parse() else {
+        return Vec::new();
+    };
+    let steps = record.outcome["steps"].as_array().into_iter().flatten();
+    let published = steps.filter(|step| step["published"].as_bool() == Some(true));
+    let kinds = published.filter_map(|step| {
+        let name = step["step"].as_str()?;
+        StepKind::ALL.into_iter().find(|kind| kind.name() == name)
+    });
+    let kinds: Vec<_> = kinds.collect();
+    let targets = targets(&kinds, &layout, day).into_iter();
+    targets.map(|(name, _)| name.to_owned()).collect()
+}

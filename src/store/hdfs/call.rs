@@ -1,0 +1,208 @@
+//! One place for time-outs, repetition and new clients.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::mpsc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
+use std::time::Instant;
+
+use hdfs_native::Client;
+use hdfs_native::ClientBuilder;
+use tokio::runtime::Handle;
+use tokio::runtime::Runtime;
+
+use crate::config::Hadoop;
+use crate::config::Location;
+use crate::store::hdfs::conf::ConfError;
+use crate::store::hdfs::error::io_error;
+use crate::store::hdfs::target::Target;
+use crate::store::is_unavailable;
+
+/// Calls of one listing that are under way together.
+pub(super) const AT_ONCE: NonZeroUsize = match NonZeroUsize::new(16) {
+    Some(calls) => calls,
+    None => NonZeroUsize::MIN,
+};
+/// Threads of the runtime: a Kerberos library may block some of them.
+const RUNTIME_THREADS: usize = 4;
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(20);
+
+/// A cluster and how it is called.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    url: String,
+    hadoop: Hadoop,
+    namenodes_key: Option<String>,
+    /// The client and its settings; replaced as a whole.
+    state: Mutex<(Client, BTreeMap<String, String>)>,
+    /// `None` only while it is dropped.
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // It may hold calls that never end.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Cluster {
+    pub(super) fn open(location: &Location, hadoop: &Hadoop) -> Result<Self, ConfError> {
+        let target = Target::find(location, hadoop)?;
+        let no_client = |text: String| ConfError::NoFileSystem(format!("{}: {text}", target.url));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(RUNTIME_THREADS)
+            .thread_name("hdfs")
+            .enable_all()
+            .build()
+            .map_err(|error| no_client(error.to_string()))?;
+        let client = client(&target.url, &target.settings, hadoop, runtime.handle());
+        Ok(Self {
+            state: Mutex::new((
+                client.map_err(|error| no_client(error.to_string()))?,
+                target.settings,
+            )),
+            url: target.url,
+            hadoop: hadoop.clone(),
+            namenodes_key: target.namenodes_key,
+            runtime: Some(runtime),
+        })
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(super) fn hadoop(&self) -> &Hadoop {
+        &self.hadoop
+    }
+
+    pub(super) fn client(&self) -> Client {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0.clone()
+    }
+
+    pub(super) fn handle(&self) -> io::Result<&Handle> {
+        let runtime = self.runtime.as_ref();
+        let handle = runtime.map(Runtime::handle);
+        handle.ok_or_else(|| io::Error::other("the client of HDFS has ended"))
+    }
+
+    /// Calls once and waits at most `limit`.
+    pub(super) fn call<T, F>(
+        &self,
+        what: &str,
+        limit: Duration,
+        work: impl FnOnce(Client) -> F,
+    ) -> io::Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = hdfs_native::Result<T>> + Send + 'static,
+    {
+        let (send, receive) = mpsc::sync_channel(1);
+        let work = work(self.client());
+        let task = self.handle()?.spawn(async move {
+            // Nobody waits any more after the time-out.
+            drop(send.send(work.await));
+        });
+        match receive.recv_timeout(limit) {
+            Ok(done) => done.map_err(io_error),
+            Err(RecvTimeoutError::Timeout) => {
+                task.abort();
+                self.renew();
+                Err(self.silence(what, limit))
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(io::Error::other(format!(
+                "{what}: the client of HDFS failed"
+            ))),
+        }
+    }
+
+    pub(super) fn silence(&self, what: &str, limit: Duration) -> io::Error {
+        let seconds = limit.as_secs_f64();
+        let text = format!("{} gave no answer to `{what}` in {seconds} s", self.url);
+        io::Error::new(io::ErrorKind::TimedOut, text)
+    }
+
+    /// Calls what may be repeated until it succeeds, fails for good, or `hadoop.patience` is over.
+    pub(super) fn repeat<T, F>(&self, what: &str, work: impl Fn(Client) -> F) -> io::Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = hdfs_native::Result<T>> + Send + 'static,
+    {
+        let limit = self.hadoop.call_timeout;
+        self.persist(self.hadoop.patience, || self.call(what, limit, &work))
+    }
+
+    /// Tries until it succeeds, fails for good, or `patience` is over.
+    pub(super) fn persist<T>(
+        &self,
+        patience: Duration,
+        mut work: impl FnMut() -> io::Result<T>,
+    ) -> io::Result<T> {
+        let start = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let error = match work() {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            if !is_unavailable(&error) || start.elapsed() + pause >= patience {
+                return Err(error);
+            }
+            std::thread::sleep(jitter(pause));
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Makes a new client: the old one stays with a NameNode that does not answer. The others are asked first now.
+    fn renew(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut settings = state.1.clone();
+        if let Some(key) = &self.namenodes_key
+            && let Some(namenodes) = settings.get_mut(key)
+            && let Some((first, others)) = namenodes.split_once(',')
+        {
+            *namenodes = format!("{others},{first}");
+        }
+        let Ok(handle) = self.handle() else { return };
+        if let Ok(client) = client(&self.url, &settings, &self.hadoop, handle) {
+            *state = (client, settings);
+        }
+    }
+}
+
+/// Between three quarters of a pause and all of it, so that many runs do not come at once.
+fn jitter(pause: Duration) -> Duration {
+    let spread = std::process::id().wrapping_add(pause.subsec_millis()) % 100;
+    pause - pause / 4 * spread / 100
+}
+
+fn client(
+    url: &str,
+    settings: &BTreeMap<String, String>,
+    hadoop: &Hadoop,
+    handle: &Handle,
+) -> hdfs_native::Result<Client> {
+    let mut builder = ClientBuilder::new()
+        .with_url(url)
+        .with_config(settings.iter())
+        .with_io_runtime(handle.clone());
+    if let Some(user) = &hadoop.user {
+        builder = builder.with_user(user);
+    }
+    if let Some(principal) = &hadoop.principal {
+        builder = builder.with_kerberos_principal(principal);
+    }
+    if let Some(keytab) = &hadoop.keytab {
+        builder = builder.with_kerberos_keytab(keytab.display().to_string());
+    }
+    builder.build()
+}

@@ -1,0 +1,304 @@
+//! A lock that is a lease: a file that its owner holds open.
+//!
+//! ```text
+//! create ─► ours                     the NameNode lets one of many create a file, and one of many append to it
+//!   └ exists ─► append ─► ours       its owner is gone: it closed the file, or its lease ran out 60 s after its last sign of life
+//!                 └ refused ─► held
+//! ```
+//! The file stays when the lock is given back: whoever comes next appends. An owner that was frozen for longer than its lease learns
+//! of it by `fence`: its next sync is refused. A reader cannot see what is in an open file, so the owner says who it is
+//! in a file beside it.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use bytes::Bytes;
+use hdfs_native::Client;
+use hdfs_native::HdfsError;
+use hdfs_native::WriteOptions;
+use hdfs_native::file::FileWriter;
+use serde::Deserialize;
+use serde::Serialize;
+use tokio::sync::Mutex;
+
+use crate::store::LockError;
+use crate::store::files::Held;
+use crate::store::hdfs::call::Cluster;
+use crate::store::hdfs::read;
+
+/// A lease of a dead owner that is being taken from it is asked for this often, this long.
+const RECOVERY_PAUSE: Duration = Duration::from_secs(1);
+const RECOVERY_MAX: Duration = Duration::from_secs(60);
+
+/// What an owner says about itself.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+struct Owner {
+    text: String,
+    host: String,
+    process: Process,
+}
+
+/// A process, told from all others of its machine that ever were.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+struct Process {
+    /// The boot of the machine, and the name space of its process numbers.
+    machine: String,
+    pid: u32,
+    started: String,
+}
+
+impl Process {
+    fn this() -> Self {
+        let pid = std::process::id();
+        Self {
+            machine: machine(),
+            pid,
+            started: started(pid),
+        }
+    }
+
+    /// True where it ran on this machine and does so no more.
+    fn is_dead(&self) -> bool {
+        let is_here = !self.machine.is_empty() && self.machine == machine();
+        is_here && started(self.pid) != self.started
+    }
+}
+
+fn machine() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let space = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    match (boot.trim(), space.display().to_string()) {
+        ("", _) => String::new(),
+        (boot, space) => format!("{boot} {space}"),
+    }
+}
+
+/// When a process started, in ticks since the boot (`proc(5)`, field 22); empty where there is none.
+fn started(pid: u32) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name of the program may hold blanks and brackets.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let mut fields = fields.split_whitespace();
+    match fields.next() {
+        Some("Z") | None => String::new(),
+        Some(_) => fields.nth(18).unwrap_or_default().to_owned(),
+    }
+}
+
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}
+
+/// Beside the folder of locks.
+fn owner_path(lock: &str) -> PathBuf {
+    let lock = Path::new(lock);
+    let area = lock.parent().and_then(Path::parent).unwrap_or(lock);
+    area.join("owners")
+        .join(lock.file_name().unwrap_or_default())
+}
+
+/// A lock of ours.
+pub(super) struct Lease {
+    cluster: Arc<Cluster>,
+    path: String,
+    writer: Arc<Mutex<Box<FileWriter>>>,
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.cluster.url(), self.path)
+    }
+}
+
+/// What a try to take a lock ends in.
+enum Tried {
+    Ours(Box<FileWriter>),
+    Held,
+    /// The lease of a dead owner is being taken from it.
+    Recovering,
+}
+
+impl Lease {
+    pub(super) fn take(
+        cluster: &Arc<Cluster>,
+        path: &str,
+        text: &str,
+        mode: u32,
+    ) -> Result<Self, LockError> {
+        let fail = |error| LockError::Io {
+            path: format!("{}{path}", cluster.url()),
+            error,
+        };
+        let start = Instant::now();
+        let writer = loop {
+            match try_take(cluster, path, mode).map_err(fail)? {
+                Tried::Ours(writer) => break writer,
+                Tried::Recovering if start.elapsed() < RECOVERY_MAX => {}
+                Tried::Held if start.elapsed() < RECOVERY_MAX => {
+                    let owner = read_owner(cluster, path).map_err(fail)?;
+                    if !owner.as_ref().is_some_and(|owner| owner.process.is_dead()) {
+                        return Err(held(cluster, path, owner));
+                    }
+                    cluster.recover_lease(path).map_err(fail)?;
+                }
+                Tried::Held | Tried::Recovering => {
+                    return Err(held(
+                        cluster,
+                        path,
+                        read_owner(cluster, path).map_err(fail)?,
+                    ));
+                }
+            }
+            std::thread::sleep(RECOVERY_PAUSE);
+        };
+        let lease = Self {
+            cluster: Arc::clone(cluster),
+            path: path.to_owned(),
+            writer: Arc::new(Mutex::new(writer)),
+        };
+        lease.sign(text, mode).map_err(fail)?;
+        Ok(lease)
+    }
+
+    /// Says who holds it, and makes sure that it is held.
+    fn sign(&self, text: &str, mode: u32) -> io::Result<()> {
+        let owner = Owner {
+            text: text.to_owned(),
+            host: host(),
+            process: Process::this(),
+        };
+        let json = serde_json::to_vec(&owner)?;
+        self.cluster
+            .write(&owner_path(&self.path).display().to_string(), &json, mode)?;
+        let writer = Arc::clone(&self.writer);
+        let line = Bytes::from(format!("{text}\n"));
+        let limit = self.cluster.hadoop().data_timeout;
+        self.cluster.call("write the lock", limit, |_| async move {
+            let mut writer = writer.lock().await;
+            writer.write_bytes(line).await?;
+            writer.hsync().await
+        })
+    }
+}
+
+fn held(cluster: &Cluster, path: &str, owner: Option<Owner>) -> LockError {
+    let owner = owner.map_or_else(
+        || "nobody says who".to_owned(),
+        |owner| format!("{} on {}", owner.text, owner.host),
+    );
+    LockError::Held {
+        path: format!("{}{path}", cluster.url()),
+        owner: format!("{owner}; the lock of a killed one is free a minute after its end"),
+    }
+}
+
+fn try_take(cluster: &Cluster, path: &str, mode: u32) -> io::Result<Tried> {
+    let options = WriteOptions::default().permission(mode);
+    let limit = cluster.hadoop().data_timeout;
+    cluster.persist(cluster.hadoop().patience, || {
+        cluster.call("lock", limit, |client| {
+            let (path, options) = (path.to_owned(), options.clone());
+            async move {
+                match client.create(&path, options).await {
+                    Err(HdfsError::AlreadyExists(_)) => append(&client, &path).await,
+                    created => created.map(|writer| Tried::Ours(Box::new(writer))),
+                }
+            }
+        })
+    })
+}
+
+async fn append(client: &Client, path: &str) -> hdfs_native::Result<Tried> {
+    match client.append(path).await {
+        Err(HdfsError::AlreadyExists(_)) => Ok(Tried::Held),
+        Err(HdfsError::RPCError(class, _)) if class.ends_with("RecoveryInProgressException") => {
+            Ok(Tried::Recovering)
+        }
+        Err(HdfsError::RPCError(class, _)) if class.ends_with("AlreadyBeingCreatedException") => {
+            Ok(Tried::Held)
+        }
+        appended => appended.map(|writer| Tried::Ours(Box::new(writer))),
+    }
+}
+
+fn read_owner(cluster: &Arc<Cluster>, path: &str) -> io::Result<Option<Owner>> {
+    let owner = owner_path(path).display().to_string();
+    let read = cluster.repeat("read", |client| {
+        let owner = owner.clone();
+        async move {
+            let reader = client.read(&owner).await?;
+            reader.read_range(0, reader.file_length()).await
+        }
+    });
+    match read {
+        Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns who holds a lock: the file is open, and the process that says so is not known to be dead.
+pub(super) fn holder(cluster: &Arc<Cluster>, path: &str) -> io::Result<Option<String>> {
+    let opened = cluster.repeat("open", |client| read::open(client, path.to_owned()));
+    let is_open = match opened {
+        Ok((_, is_open)) => is_open,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(error),
+    };
+    if !is_open {
+        return Ok(None);
+    }
+    let owner = read_owner(cluster, path)?;
+    let alive = owner.filter(|owner| !owner.process.is_dead());
+    Ok(alive.map(|owner| format!("{} on {}", owner.text, owner.host)))
+}
+
+/// Takes the lease from whoever has it, and waits until the file is closed.
+pub(super) fn take_away(cluster: &Cluster, path: &str) -> io::Result<()> {
+    let start = Instant::now();
+    while !cluster.recover_lease(path)? {
+        if start.elapsed() >= RECOVERY_MAX {
+            let text = "the NameNode has not closed it yet; try again";
+            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+        }
+        std::thread::sleep(RECOVERY_PAUSE);
+    }
+    Ok(())
+}
+
+impl Cluster {
+    /// Takes the lease from whoever has it; true when the file is closed.
+    fn recover_lease(&self, path: &str) -> io::Result<bool> {
+        self.repeat("recover the lease", |client| {
+            let path = path.to_owned();
+            async move { client.recover_lease(&path).await }
+        })
+    }
+}
+
+impl Held for Lease {
+    fn fence(&self) -> io::Result<()> {
+        let writer = Arc::clone(&self.writer);
+        let limit = self.cluster.hadoop().data_timeout;
+        self.cluster.call("fence", limit, |_| async move {
+            writer.lock().await.hsync().await
+        })
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let writer = Arc::clone(&self.writer);
+        let limit = self.cluster.hadoop().call_timeout;
+        // What is not closed is free a minute after the end of this process.
+        drop(self.cluster.call("unlock", limit, |_| async move {
+            writer.lock().await.close().await
+        }));
+    }
+}

@@ -1,0 +1,128 @@
+//! The file system of this machine.
+
+use std::fs::File;
+use std::fs::Metadata;
+use std::io;
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::UNIX_EPOCH;
+
+use rustix::fs::CWD;
+use rustix::fs::RenameFlags;
+use rustix::fs::renameat_with;
+
+use crate::store::LockError;
+use crate::store::files::Entry;
+use crate::store::files::Files;
+use crate::store::files::Held;
+use crate::store::files::Source;
+use crate::store::lock::OsLock;
+
+/// `file://`.
+#[derive(Debug)]
+pub(super) struct Local;
+
+impl Files for Local {
+    fn status(&self, path: &Path) -> io::Result<Option<Entry>> {
+        match std::fs::metadata(path) {
+            Ok(metadata) => entry(path.to_path_buf(), &metadata).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Links are followed; what vanishes meanwhile and links to nowhere are left out.
+    fn list(&self, folder: &Path) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for found in std::fs::read_dir(folder)? {
+            entries.extend(self.status(&found?.path())?);
+        }
+        entries.sort();
+        Ok(entries)
+    }
+
+    fn list_all(&self, folders: &[PathBuf]) -> Result<Vec<Vec<Entry>>, (PathBuf, io::Error)> {
+        let list = |folder: &PathBuf| self.list(folder).map_err(|error| (folder.clone(), error));
+        folders.iter().map(list).collect()
+    }
+
+    fn open(&self, path: &Path) -> io::Result<(Box<dyn Source>, u64)> {
+        let file = File::open(path)?;
+        let bytes = file.metadata()?.len();
+        Ok((Box::new(file), bytes))
+    }
+
+    fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut staged = path.as_os_str().to_owned();
+        staged.push(".tmp");
+        let staged = PathBuf::from(staged);
+        let mut file = File::create(&staged)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&staged, path)
+    }
+
+    fn upload(&self, local: &Path, path: &Path) -> io::Result<()> {
+        std::fs::copy(local, path)?;
+        File::open(path)?.sync_all()
+    }
+
+    fn make_folder(&self, folder: &Path) -> io::Result<()> {
+        std::fs::create_dir_all(folder)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?;
+        sync_parent(to)
+    }
+
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<bool> {
+        renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?;
+        sync_parent(other)?;
+        Ok(true)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let is_folder = match std::fs::symlink_metadata(path) {
+            Ok(metadata) => metadata.is_dir(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if is_folder {
+            std::fs::remove_dir_all(path)
+        } else {
+            std::fs::remove_file(path)
+        }
+    }
+
+    fn lock(&self, path: &Path, owner: &str) -> Result<Box<dyn Held>, LockError> {
+        Ok(Box::new(OsLock::take(path, owner)?))
+    }
+
+    fn break_lock(&self, _path: &Path) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    fn holder(&self, path: &Path) -> io::Result<Option<String>> {
+        OsLock::holder(path)
+    }
+}
+
+fn entry(path: PathBuf, metadata: &Metadata) -> io::Result<Entry> {
+    let since = metadata.modified()?.duration_since(UNIX_EPOCH);
+    Ok(Entry {
+        path,
+        is_folder: metadata.is_dir(),
+        bytes: metadata.len(),
+        modified_ns: u64::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX),
+        is_whole_blocks: false,
+        id: Some((metadata.dev(), metadata.ino())),
+    })
+}
+
+/// A rename lasts through a loss of power only when its folder is on the disk.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(path))?.sync_all()
+}

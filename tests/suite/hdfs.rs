@@ -1,0 +1,411 @@
+//! A warehouse on a real HDFS: the same bytes as on this machine, and what each fault of a cluster ends in.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Child;
+use std::process::Command;
+use std::process::Output;
+use std::process::Stdio;
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::run::Warehouse;
+use crate::support::lab::Lab;
+use crate::support::lab::run_in;
+
+const DAY: &str = "2016-07-08";
+const INGEST: [&str; 4] = ["--date", DAY, "--steps", "ingest"];
+/// Time-outs that make a test quick: a cluster that does not answer ends a run after so many seconds.
+const IMPATIENT: [&str; 6] = [
+    "-D",
+    "hadoop.call_timeout=2s",
+    "-D",
+    "hadoop.data_timeout=10s",
+    "-D",
+    "hadoop.patience=5s",
+];
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[track_caller]
+fn assert_ends(output: &Output, code: i32, says: &[&str]) {
+    let stderr = stderr(output);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    for part in says {
+        assert!(stderr.contains(part), "{part:?} in {stderr}");
+    }
+}
+
+/// Table files by hour, as Hadoop's own client reads them.
+fn table(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    for hour in 0..24 {
+        let folder = folder.join(format!("y=2016/m=7/d=8/h={hour}"));
+        for entry in std::fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            found.push((format!("{hour}"), std::fs::read(path).unwrap()));
+        }
+    }
+    found
+}
+
+/// A lab with a landed day in the warehouse `name`, and the same on this machine.
+fn with_day(lab: &Lab, name: &str) -> Warehouse {
+    let local = Warehouse::with_days(&[DAY], 6_000);
+    lab.land(name, &local.path("flow/landing"));
+    local
+}
+
+#[test]
+fn hdfs_holds_the_bytes_of_this_machine_and_says_what_is_wrong() {
+    let Some(lab) = Lab::up(&["simple"]) else {
+        return;
+    };
+    let local = with_day(&lab, "day");
+    equal_bytes(&lab, &local);
+    forbidden_places(&lab);
+    safe_mode(&lab);
+    quota(&lab, &local);
+    open_files(&lab);
+    wrong_addresses(&lab);
+    silent_namenode(&lab);
+    dead_datanode(&lab);
+}
+
+fn equal_bytes(lab: &Lab, local: &Warehouse) {
+    let output = lab.run("day", &["--date", DAY]);
+    assert_ends(&output, 0, &["files published: 24 in hdfs://"]);
+    let here = format!("warehouse={}", local.path("").display());
+    let mut klieg = Command::new(env!("CARGO_BIN_EXE_klieg"));
+    assert_ends(&run_in(&mut klieg, &here, &["--date", DAY]), 0, &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("hive");
+    lab.sh(&[
+        "fs",
+        "-get",
+        "/user/spot/day/flow/hive",
+        copy.to_str().unwrap(),
+    ]);
+    let there = table(&copy);
+    assert_eq!(there.len(), 24);
+    assert!(there == table(&local.path("flow/hive")), "other bytes");
+    let top = |warehouse: &str| {
+        let args = ["top", "flow", "--date", DAY, "-n", "500", "--output", "csv"];
+        let output = lab.command().args(args).args(["-D", warehouse]).output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    assert_eq!(top(&lab.warehouse("day")), top(&here));
+    let output = lab.run("day", &["--date", DAY]);
+    assert_ends(&output, 0, &["ingest: 2016-07-08 is up to date"]);
+    // A name with variables, a blank in a list, an include: as Hadoop's own clients read them.
+    let conf = folder.path().join("conf");
+    std::fs::create_dir(&conf).unwrap();
+    let site = format!(
+        "<configuration xmlns:xi='http://www.w3.org/2001/XInclude'><property><name>host</name><value>localhost</value></property>\
+         <property><name>fs.defaultFS</name><value> hdfs://${{host}}:${{env.PORT}} </value><final>true</final></property>\
+         <xi:include href='{}/hdfs-site.xml'/></configuration>",
+        lab.environment["HADOOP_CONF_DIR"]
+    );
+    std::fs::write(conf.join("core-site.xml"), site).unwrap();
+    let port = lab.environment["HDFS_URL"].rsplit(':').next().unwrap();
+    let status = lab
+        .command()
+        .env("HADOOP_CONF_DIR", &conf)
+        .env("PORT", port)
+        .args(["status", "-D", "warehouse=hdfs:///user/spot/day"])
+        .output()
+        .unwrap();
+    assert_ends(&status, 0, &[]);
+    assert!(String::from_utf8_lossy(&status.stdout).contains("1 days published"));
+}
+
+fn forbidden_places(lab: &Lab) {
+    let landing = "/user/spot/day/flow/landing";
+    lab.sh(&["fs", "-chown", "hdfs", landing]);
+    lab.sh(&["fs", "-chmod", "700", landing]);
+    let says = ["Permission denied: user=spot", landing];
+    assert_ends(&lab.run("day", &INGEST), 5, &says);
+    let plan = lab
+        .command()
+        .args([
+            "plan",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/jobs/flow.yaml"),
+        ])
+        .args(["--date", DAY, "-D", &lab.warehouse("day")])
+        .output()
+        .unwrap();
+    assert_ends(&plan, 5, &says);
+    lab.sh(&["fs", "-chmod", "755", landing]);
+    // Raw files can be read now, and the table cannot be written.
+    let table = "/user/spot/day/flow/hive/y=2016/m=7";
+    lab.sh(&["fs", "-chown", "hdfs", table]);
+    lab.sh(&["fs", "-chmod", "755", table]);
+    let again = [&INGEST[..], &["--reprocess", "all"]].concat();
+    let output = lab.run("day", &again);
+    assert_ends(&output, 8, &["Permission denied: user=spot", table]);
+    lab.sh(&["fs", "-chown", "-R", "spot", table]);
+    let recover = lab
+        .command()
+        .args(["recover", "-D", &lab.warehouse("day")])
+        .output()
+        .unwrap();
+    assert_ends(&recover, 0, &[]);
+    assert!(String::from_utf8_lossy(&recover.stdout).contains("finished what"));
+    assert_ends(&lab.run("day", &INGEST), 0, &["is up to date"]);
+}
+
+fn safe_mode(lab: &Lab) {
+    lab.sh(&["admin", "-safemode", "enter"]);
+    let args = [&INGEST[..], &["--reprocess", "all"], &IMPATIENT].concat();
+    assert_ends(&lab.run("day", &args), 6, &["safe mode"]);
+    lab.sh(&["admin", "-safemode", "leave"]);
+}
+
+fn quota(lab: &Lab, local: &Warehouse) {
+    lab.land("small", &local.path("flow/landing"));
+    lab.sh(&["admin", "-setSpaceQuota", "14m", "/user/spot/small"]);
+    let output = lab.run("small", &INGEST);
+    assert_ends(&output, 1, &["quota", "nothing was published"]);
+    let left = lab.files("/user/spot/small/flow/hive");
+    assert!(left.is_empty(), "{left:?}");
+    lab.sh(&["admin", "-clrSpaceQuota", "/user/spot/small"]);
+    assert_ends(&lab.run("small", &INGEST), 0, &[]);
+}
+
+/// A file whose writer stands between two blocks, and one that has not closed its first.
+fn open_files(lab: &Lab) {
+    let path = "/user/spot/small/flow/landing/nfcapd.201607081202";
+    let mut writer = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab/lab.sh"))
+        .args(["fs", "-Ddfs.blocksize=1048576", "-appendToFile", "-", path])
+        .envs(&lab.environment)
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut pipe = writer.stdin.take().unwrap();
+    pipe.write_all(&vec![1; 1000]).unwrap();
+    wait_for("an empty file", || {
+        lab.files("/user/spot/small/flow/landing").get(path) == Some(&0)
+    });
+    // Without a byte to read it is left out, and said so.
+    let output = lab.run("small", &INGEST);
+    assert_ends(&output, 0, &["nfcapd.201607081202 is still being written"]);
+    pipe.write_all(&vec![1; 2_600_000]).unwrap();
+    pipe.flush().unwrap();
+    wait_for("two blocks", || {
+        lab.files("/user/spot/small/flow/landing")[path] >= 1 << 20
+    });
+    let output = lab.run("small", &INGEST);
+    assert_ends(&output, 3, &["nfcapd.201607081202", "still being written"]);
+    drop(pipe);
+    assert!(writer.wait().unwrap().success());
+    // It is complete now, and no nfcapd file.
+    let output = lab.run("small", &INGEST);
+    assert_ends(&output, 7, &["nfcapd.201607081202"]);
+    lab.sh(&["fs", "-rm", "-skipTrash", path]);
+}
+
+fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(60), "{what}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn wrong_addresses(lab: &Lab) {
+    let args = [&INGEST[..], &IMPATIENT].concat();
+    let http = lab.environment["NN_HTTP"].replace("http", "hdfs");
+    for (address, says) in [
+        ("hdfs://localhost:1", "nothing listens there"),
+        (http.as_str(), "RPC port"),
+        ("hdfs://no-such-host.invalid:8020", "lookup"),
+    ] {
+        let start = Instant::now();
+        let warehouse = format!("warehouse={address}/user/spot/day");
+        let output = run_in(&mut lab.command(), &warehouse, &args);
+        assert_ends(&output, 6, &[says]);
+        assert!(start.elapsed() < Duration::from_secs(20), "{address}");
+    }
+}
+
+fn silent_namenode(lab: &Lab) {
+    lab.sh(&["stop", "nn"]);
+    let start = Instant::now();
+    let output = lab.run("day", &[&INGEST[..], &IMPATIENT].concat());
+    let seconds = start.elapsed();
+    lab.sh(&["cont", "nn"]);
+    assert_ends(&output, 6, &["gave no answer to `stat` in 2 s"]);
+    assert!(seconds < Duration::from_secs(15), "{seconds:?}");
+}
+
+/// The NameNode still offers a DataNode that is gone: files are written again until all are there.
+fn dead_datanode(lab: &Lab) {
+    lab.sh(&["kill", "dn2"]);
+    let args = [&INGEST[..], &["--reprocess", "all"]].concat();
+    let output = lab.run("day", &args);
+    lab.sh(&["start", "dn2"]);
+    assert_ends(&output, 0, &["files published: 24"]);
+    assert_eq!(
+        lab.files("/user/spot/day/flow/hive/y=2016/m=7/d=8").len(),
+        26
+    );
+}
+
+/// A run that freezes before its fence, as in a paused virtual machine.
+fn frozen(lab: &Lab, name: &str) -> Child {
+    let job = concat!(env!("CARGO_MANIFEST_DIR"), "/jobs/flow.yaml");
+    let child = lab
+        .command()
+        .env("KLIEG_STOP_AT", "before the fence")
+        .args(["run", job, "-D", &lab.warehouse(name)])
+        .args(INGEST)
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let stat = format!("/proc/{}/stat", child.id());
+    wait_for("a frozen run", || {
+        let stat = std::fs::read_to_string(&stat).unwrap();
+        stat.rsplit_once(") ").unwrap().1.starts_with('T')
+    });
+    child
+}
+
+fn wake(child: Child) -> Output {
+    let pid = child.id().to_string();
+    let woken = Command::new("kill").args(["-CONT", &pid]).status();
+    assert!(woken.unwrap().success());
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_frozen_run_on_hdfs_publishes_nothing_when_it_wakes() {
+    let Some(lab) = Lab::up(&["simple"]) else {
+        return;
+    };
+    with_day(&lab, "day");
+    // Its lock is taken by an operator.
+    let child = frozen(&lab, "day");
+    let output = lab.run("day", &INGEST);
+    assert_ends(&output, 4, &["locked by a live run", "process"]);
+    let unlock = |force: &[&str]| {
+        let args = ["unlock", "flow/2016-07-08", "-D", &lab.warehouse("day")];
+        lab.command().args(args).args(force).output().unwrap()
+    };
+    assert_ends(&unlock(&[]), 2, &["--force takes it"]);
+    assert_ends(&unlock(&["--force"]), 0, &[]);
+    assert_ends(&lab.run("day", &INGEST), 0, &["files published: 24"]);
+    let published = lab.files("/user/spot/day/flow/hive");
+    assert_ends(
+        &wake(child),
+        4,
+        &["the lock was lost", "nothing was published"],
+    );
+    assert_eq!(lab.files("/user/spot/day/flow/hive"), published);
+
+    // Its lease runs out, and the next run takes over.
+    with_day(&lab, "lease");
+    let child = frozen(&lab, "lease");
+    let start = Instant::now();
+    let output = loop {
+        let output = lab.run("lease", &INGEST);
+        if output.status.code() != Some(4) {
+            break output;
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(150),
+            "no lease ran out"
+        );
+        std::thread::sleep(Duration::from_secs(3));
+    };
+    assert_ends(&output, 0, &["files published: 24"]);
+    let published = lab.files("/user/spot/lease/flow/hive");
+    assert_ends(
+        &wake(child),
+        4,
+        &["the lock was lost", "nothing was published"],
+    );
+    assert_eq!(lab.files("/user/spot/lease/flow/hive"), published);
+}
+
+#[test]
+fn a_run_goes_through_a_failover() {
+    let Some(lab) = Lab::up(&["ha"]) else {
+        return;
+    };
+    with_day(&lab, "day");
+    // The active one is stopped, not killed: it never answers.
+    let mut child = lab
+        .command()
+        .args([
+            "run",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/jobs/flow.yaml"),
+        ])
+        .args(["--date", DAY, "-D", &lab.warehouse("day")])
+        .args([
+            "-D",
+            "hadoop.call_timeout=5s",
+            "-D",
+            "suspicious.model=none",
+        ])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    lab.sh(&["stop", "nn1"]);
+    assert!(child.try_wait().unwrap().is_none(), "too quick");
+    lab.sh(&["failover", "nn2"]);
+    let output = child.wait_with_output().unwrap();
+    lab.sh(&["cont", "nn1"]);
+    assert_ends(&output, 0, &["files published: 24 in hdfs://labns"]);
+    // Killed: the other one is asked.
+    lab.sh(&["kill", "nn1"]);
+    let args = [&INGEST[..], &["--reprocess", "all"]].concat();
+    assert_ends(&lab.run("day", &args), 0, &["files published: 24"]);
+}
+
+#[test]
+fn kerberos_by_ticket_keytab_and_token() {
+    let Some(lab) = Lab::up(&["secure"]) else {
+        return;
+    };
+    with_day(&lab, "day");
+    let run = |environment: &[(&str, &str)], args: &[&str]| {
+        let mut command = lab.command();
+        command.envs(environment.iter().copied());
+        run_in(
+            &mut command,
+            &lab.warehouse("day"),
+            &[&INGEST[..], args].concat(),
+        )
+    };
+    let all = ["--reprocess", "all"];
+    assert_ends(&run(&[], &all), 0, &["files published: 24"]);
+    let nowhere = ("KRB5CCNAME", "/nonexistent");
+    let keytab = format!("hadoop.keytab={}", lab.environment["KEYTAB"]);
+    let principal = format!("hadoop.principal={}", lab.environment["PRINCIPAL"]);
+    let by_keytab = [&all[..], &["-D", &keytab, "-D", &principal]].concat();
+    assert_ends(&run(&[nowhere], &by_keytab), 0, &["files published: 24"]);
+    let token = format!("{}/token", lab.environment["LAB"]);
+    lab.sh(&["token", &token]);
+    let by_token = [nowhere, ("HADOOP_TOKEN_FILE_LOCATION", token.as_str())];
+    assert_ends(&run(&by_token, &all), 0, &["files published: 24"]);
+    assert_ends(&run(&[nowhere], &IMPATIENT), 5, &["Kerberos", "kinit"]);
+    let simple = [
+        &IMPATIENT[..],
+        &["-D", "hadoop.security.authentication=simple"],
+    ]
+    .concat();
+    assert_ends(&run(&[], &simple), 6, &["hadoop.security.authentication"]);
+    // A KDC that does not answer holds nothing up for longer than the time-out.
+    lab.sh(&["stop", "kdc"]);
+    let start = Instant::now();
+    let args = [&by_keytab[..], &IMPATIENT].concat();
+    let output = run(&[nowhere], &args);
+    lab.sh(&["cont", "kdc"]);
+    assert_ends(&output, 6, &["gave no answer"]);
+    assert!(start.elapsed() < Duration::from_secs(30));
+}

@@ -1,0 +1,178 @@
+//! A real Hadoop cluster on loopback, of `scripts/lab/lab.sh`.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::process::Output;
+use std::process::Stdio;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+use serde_json::Value;
+
+use crate::support::warn;
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab/lab.sh");
+
+/// One cluster at a time: two cores hold no more.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// A running cluster; ended when it is dropped, and also when this process dies.
+pub(crate) struct Lab {
+    pub(crate) environment: BTreeMap<String, String>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Lab {
+    /// Starts a cluster; `None`, said loudly, where `NO_LAB` is set.
+    pub(crate) fn up(args: &[&str]) -> Option<Self> {
+        if std::env::var_os("NO_LAB").is_some() {
+            let thread = std::thread::current();
+            warn(&format!(
+                "skipped {}: NO_LAB is set",
+                thread.name().unwrap_or_default()
+            ));
+            return None;
+        }
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let output = Command::new(SCRIPT).arg("up").args(args).output().unwrap();
+        assert!(
+            output.status.success(),
+            "run scripts/lab/lab.sh prepare first: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let text = String::from_utf8(output.stdout).unwrap();
+        let pairs = text
+            .split_whitespace()
+            .filter_map(|word| word.split_once('='));
+        let environment: BTreeMap<String, String> = pairs
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let lab = Self {
+            environment,
+            _turn: turn,
+        };
+        lab.end_with_this_process();
+        Some(lab)
+    }
+
+    /// A shell of its own session takes the cluster down when this process is gone.
+    fn end_with_this_process(&self) {
+        let pid = std::process::id();
+        let lab = &self.environment["LAB"];
+        let script = format!(
+            "while kill -0 {pid} 2>/dev/null && [ -e {lab}/state ]; do sleep 1; done; [ ! -e {lab}/state ] || LAB={lab} {SCRIPT} down"
+        );
+        let mut shell = Command::new("setsid");
+        shell.args(["sh", "-c", &script]).process_group(0);
+        let nothing = || Stdio::null();
+        shell.stdin(nothing()).stdout(nothing()).stderr(nothing());
+        drop(shell.spawn().unwrap());
+    }
+
+    /// Runs a command of `lab.sh`.
+    #[track_caller]
+    pub(crate) fn sh(&self, args: &[&str]) -> String {
+        let output = Command::new(SCRIPT)
+            .args(args)
+            .envs(&self.environment)
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "lab.sh {args:?}: {stderr}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Returns klieg as the user spot of this cluster runs it.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_klieg"));
+        command.envs(&self.environment);
+        if !self.environment.contains_key("KEYTAB") {
+            command.env("HADOOP_USER_NAME", "spot");
+        }
+        command
+    }
+
+    /// `-D warehouse=` of a folder of spot.
+    pub(crate) fn warehouse(&self, name: &str) -> String {
+        format!(
+            "warehouse={}/user/spot/{name}",
+            self.environment["HDFS_URL"]
+        )
+    }
+
+    /// Runs `klieg run` on a warehouse.
+    pub(crate) fn run(&self, name: &str, args: &[&str]) -> Output {
+        run_in(&mut self.command(), &self.warehouse(name), args)
+    }
+
+    /// Copies a folder of this machine to the landing folder of a warehouse.
+    pub(crate) fn land(&self, name: &str, from: &Path) {
+        let landing = format!("/user/spot/{name}/flow/landing");
+        self.sh_as_spot(&["fs", "-mkdir", "-p", &landing]);
+        let from = format!("{}/.", from.display());
+        self.sh_as_spot(&["fs", "-put", "-f", &from, &landing]);
+    }
+
+    fn sh_as_spot(&self, args: &[&str]) {
+        self.sh(args);
+        // What the superuser made is for spot to use.
+        let top = args.last().unwrap();
+        let parts: Vec<_> = top.split('/').collect();
+        let top = parts[..4].join("/");
+        self.sh(&["fs", "-chown", "-R", "spot", &top]);
+    }
+
+    /// Files below a folder with their lengths, as the NameNode lists them over HTTP; names with a leading dot are left out.
+    pub(crate) fn files(&self, folder: &str) -> BTreeMap<String, u64> {
+        let mut files = BTreeMap::new();
+        self.collect(folder, &mut files);
+        files
+    }
+
+    fn collect(&self, folder: &str, files: &mut BTreeMap<String, u64>) {
+        let http = &self.environment["NN_HTTP"];
+        let url = format!("{http}/webhdfs/v1{folder}?op=LISTSTATUS&user.name=hdfs");
+        let output = Command::new("curl")
+            .args(["-s", "--noproxy", "*", &url])
+            .output()
+            .unwrap();
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let statuses = answer["FileStatuses"]["FileStatus"].as_array();
+        for status in statuses.into_iter().flatten() {
+            let name = status["pathSuffix"].as_str().unwrap();
+            let path = format!("{folder}/{name}");
+            if name.starts_with('.') {
+                continue;
+            }
+            if status["type"] == "DIRECTORY" {
+                self.collect(&path, files);
+            } else {
+                files.insert(path, status["length"].as_u64().unwrap());
+            }
+        }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let down = Command::new(SCRIPT)
+            .arg("down")
+            .envs(&self.environment)
+            .output();
+        drop(down);
+    }
+}
+
+/// Adds the job, a warehouse and settings that make a test quick, and runs.
+pub(crate) fn run_in(command: &mut Command, warehouse: &str, args: &[&str]) -> Output {
+    let job = concat!(env!("CARGO_MANIFEST_DIR"), "/jobs/flow.yaml");
+    command
+        .args(["run", job, "-D", warehouse])
+        .args(["-D", "ingest.settle=0s", "-D", "suspicious.model=none"])
+        .args(args)
+        .output()
+        .unwrap()
+}
