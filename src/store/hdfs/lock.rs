@@ -14,6 +14,7 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -30,6 +31,8 @@ use crate::store::LockError;
 use crate::store::files::Held;
 use crate::store::hdfs::call::Cluster;
 use crate::store::hdfs::read;
+use crate::store::hdfs::write::BLOCK_MIN;
+use crate::store::hdfs::write::is_final;
 
 /// A lease of a dead owner that is being taken from it is asked for this often, this long.
 const RECOVERY_PAUSE: Duration = Duration::from_secs(1);
@@ -107,8 +110,14 @@ fn owner_path(lock: &str) -> PathBuf {
 pub(super) struct Lease {
     cluster: Arc<Cluster>,
     path: String,
-    writer: Arc<Mutex<Box<FileWriter>>>,
+    mode: u32,
+    owner: Owner,
+    /// Replaced where it stays with a NameNode that does not answer.
+    writer: std::sync::Mutex<Writer>,
 }
+
+/// An open file; whoever is at work on it holds it.
+type Writer = Arc<Mutex<Box<FileWriter>>>;
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -125,6 +134,11 @@ enum Tried {
 }
 
 impl Lease {
+    fn writer(&self) -> Writer {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&writer)
+    }
+
     pub(super) fn take(
         cluster: &Arc<Cluster>,
         path: &str,
@@ -135,10 +149,25 @@ impl Lease {
             path: format!("{}{path}", cluster.url()),
             error,
         };
+        let owner = Owner {
+            text: text.to_owned(),
+            host: host(),
+            process: Process::this(),
+        };
         let start = Instant::now();
         let writer = loop {
             match try_take(cluster, path, mode).map_err(fail)? {
-                Tried::Ours(writer) => break writer,
+                Tried::Ours(writer) => match sign(cluster, path, &owner, mode, writer) {
+                    Ok(writer) => break writer,
+                    // A DataNode of its block is gone: the lease is given to those that are there.
+                    Err(error)
+                        if !is_final(&error)
+                            && start.elapsed() < cluster.hadoop().write_patience =>
+                    {
+                        take_away(cluster, path).map_err(fail)?;
+                    }
+                    Err(error) => return Err(fail(error)),
+                },
                 Tried::Recovering if start.elapsed() < RECOVERY_MAX => {}
                 Tried::Held if start.elapsed() < RECOVERY_MAX => {
                     let owner = read_owner(cluster, path).map_err(fail)?;
@@ -148,43 +177,71 @@ impl Lease {
                     cluster.recover_lease(path).map_err(fail)?;
                 }
                 Tried::Held | Tried::Recovering => {
-                    return Err(held(
-                        cluster,
-                        path,
-                        read_owner(cluster, path).map_err(fail)?,
-                    ));
+                    let owner = read_owner(cluster, path).map_err(fail)?;
+                    return Err(held(cluster, path, owner));
                 }
             }
             std::thread::sleep(RECOVERY_PAUSE);
         };
-        let lease = Self {
+        Ok(Self {
             cluster: Arc::clone(cluster),
             path: path.to_owned(),
-            writer: Arc::new(Mutex::new(writer)),
-        };
-        lease.sign(text, mode).map_err(fail)?;
-        Ok(lease)
-    }
-
-    /// Says who holds it, and makes sure that it is held.
-    fn sign(&self, text: &str, mode: u32) -> io::Result<()> {
-        let owner = Owner {
-            text: text.to_owned(),
-            host: host(),
-            process: Process::this(),
-        };
-        let json = serde_json::to_vec(&owner)?;
-        self.cluster
-            .write(&owner_path(&self.path).display().to_string(), &json, mode)?;
-        let writer = Arc::clone(&self.writer);
-        let line = Bytes::from(format!("{text}\n"));
-        let limit = self.cluster.hadoop().data_timeout;
-        self.cluster.call("write the lock", limit, |_| async move {
-            let mut writer = writer.lock().await;
-            writer.write_bytes(line).await?;
-            writer.hsync().await
+            mode,
+            owner,
+            writer: std::sync::Mutex::new(writer),
         })
     }
+
+    /// Takes the lease from our own writer, where nobody else has it meanwhile: whoever takes a lock signs it, and is refused
+    /// where his lease is taken from him before he has.
+    fn take_again(&self) -> io::Result<()> {
+        let lost = |text: &str| io::Error::other(text.to_owned());
+        let is_ours = || -> io::Result<bool> {
+            Ok(read_owner(&self.cluster, &self.path)?.is_some_and(|owner| owner == self.owner))
+        };
+        if !is_ours()? {
+            return Err(lost("another run has signed it"));
+        }
+        take_away(&self.cluster, &self.path)?;
+        let start = Instant::now();
+        let writer = loop {
+            match try_take(&self.cluster, &self.path, self.mode)? {
+                Tried::Ours(writer) => break writer,
+                Tried::Recovering if start.elapsed() < RECOVERY_MAX => {
+                    std::thread::sleep(RECOVERY_PAUSE);
+                }
+                Tried::Held | Tried::Recovering => return Err(lost("another run has it")),
+            }
+        };
+        if !is_ours()? {
+            return Err(lost("another run has signed it"));
+        }
+        let mut own = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        *own = Arc::new(Mutex::new(writer));
+        Ok(())
+    }
+}
+
+/// Says who holds a lock, and makes sure that it is held.
+fn sign(
+    cluster: &Cluster,
+    path: &str,
+    owner: &Owner,
+    mode: u32,
+    writer: Box<FileWriter>,
+) -> io::Result<Writer> {
+    let json = serde_json::to_vec(owner)?;
+    cluster.write(&owner_path(path).display().to_string(), &json, mode)?;
+    let writer = Arc::new(Mutex::new(writer));
+    let line = Bytes::from(format!("{}\n", owner.text));
+    let limit = cluster.hadoop().data_timeout;
+    let own = Arc::clone(&writer);
+    cluster.call("write the lock", limit, |_| async move {
+        let mut own = own.lock().await;
+        own.write_bytes(line).await?;
+        own.hsync().await
+    })?;
+    Ok(writer)
 }
 
 fn held(cluster: &Cluster, path: &str, owner: Option<Owner>) -> LockError {
@@ -199,7 +256,9 @@ fn held(cluster: &Cluster, path: &str, owner: Option<Owner>) -> LockError {
 }
 
 fn try_take(cluster: &Cluster, path: &str, mode: u32) -> io::Result<Tried> {
-    let options = WriteOptions::default().permission(mode);
+    let options = WriteOptions::default()
+        .permission(mode)
+        .block_size(BLOCK_MIN);
     let limit = cluster.hadoop().data_timeout;
     cluster.persist(cluster.hadoop().patience, || {
         cluster.call("lock", limit, |client| {
@@ -259,8 +318,18 @@ pub(super) fn holder(cluster: &Arc<Cluster>, path: &str) -> io::Result<Option<St
     Ok(alive.map(|owner| format!("{} on {}", owner.text, owner.host)))
 }
 
+/// Takes a lock from its owner for good: it is signed by nobody, so that he cannot take it again.
+pub(super) fn break_lock(cluster: &Cluster, path: &str) -> io::Result<()> {
+    let owner = owner_path(path).display().to_string();
+    cluster.repeat("delete", |client| {
+        let owner = owner.clone();
+        async move { client.delete(&owner, false).await }
+    })?;
+    take_away(cluster, path)
+}
+
 /// Takes the lease from whoever has it, and waits until the file is closed.
-pub(super) fn take_away(cluster: &Cluster, path: &str) -> io::Result<()> {
+fn take_away(cluster: &Cluster, path: &str) -> io::Result<()> {
     let start = Instant::now();
     while !cluster.recover_lease(path)? {
         if start.elapsed() >= RECOVERY_MAX {
@@ -284,17 +353,22 @@ impl Cluster {
 
 impl Held for Lease {
     fn fence(&self) -> io::Result<()> {
-        let writer = Arc::clone(&self.writer);
-        let limit = self.cluster.hadoop().data_timeout;
-        self.cluster.call("fence", limit, |_| async move {
+        let writer = self.writer();
+        let limit = self.cluster.hadoop().call_timeout;
+        let synced = self.cluster.call("fence", limit, |_| async move {
             writer.lock().await.hsync().await
+        });
+        // The writer stays with the NameNode and the DataNodes that it had, also when they are gone.
+        synced.or_else(|error| {
+            let again = self.take_again();
+            again.map_err(|lost| io::Error::new(lost.kind(), format!("{lost}; {error}")))
         })
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let writer = Arc::clone(&self.writer);
+        let writer = self.writer();
         let limit = self.cluster.hadoop().call_timeout;
         // What is not closed is free a minute after the end of this process.
         drop(self.cluster.call("unlock", limit, |_| async move {

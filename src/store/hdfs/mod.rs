@@ -204,7 +204,7 @@ impl Files for Hdfs {
     }
 
     fn break_lock(&self, path: &Path) -> io::Result<bool> {
-        lock::take_away(&self.cluster, &text(path)?)?;
+        lock::break_lock(&self.cluster, &text(path)?)?;
         Ok(true)
     }
 

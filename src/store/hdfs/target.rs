@@ -58,10 +58,8 @@ impl Target {
         }
         settings.extend(OVERRIDES.map(|(key, value)| (key.to_owned(), value.to_owned())));
         if !several {
-            // One NameNode: more tries of the client's own would only outlast our time-out.
-            settings
-                .entry("dfs.client.failover.max.attempts".to_owned())
-                .or_insert_with(|| "3".to_owned());
+            // One NameNode: we try again ourselves, and the client's own tries would outlast our time-out and hide the reason.
+            settings.extend(IMPATIENT.map(|(key, value)| (key.to_owned(), value.to_owned())));
         }
         let address = match (scheme.as_str(), several) {
             ("hdfs", false) => address(&authority, &conf, hadoop),
@@ -74,6 +72,11 @@ impl Target {
         })
     }
 }
+
+const IMPATIENT: [(&str, &str); 2] = [
+    ("dfs.client.failover.max.attempts", "1"),
+    ("dfs.client.failover.sleep.base.millis", "100"),
+];
 
 /// Settings that a site cannot choose, since the client fails or hangs with others.
 const OVERRIDES: [(&str, &str); 2] = [

@@ -21,7 +21,7 @@ const PIECE: usize = 4 << 20;
 /// Pieces that wait for the client.
 const PIECES: usize = 2;
 /// A file is one block, so that a DataNode that is lost costs one try: at least so many bytes (the NameNode takes no less).
-const BLOCK_MIN: u64 = 1 << 20;
+pub(super) const BLOCK_MIN: u64 = 1 << 20;
 /// Larger files have several blocks of this size.
 const BLOCK_MAX: u64 = 1 << 30;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -125,7 +125,7 @@ impl Cluster {
 }
 
 /// True for errors that writing again does not mend.
-fn is_final(error: &io::Error) -> bool {
+pub(super) fn is_final(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
     matches!(
         error.kind(),
