@@ -17,6 +17,7 @@ mod recover;
 mod render;
 mod rollback;
 mod run;
+mod setup;
 mod status;
 mod synth;
 mod top;
@@ -47,6 +48,7 @@ enum Command {
     Status(status::Args),
     History(history::HistoryArgs),
     Show(history::ShowArgs),
+    Setup(setup::Args),
     Recover(recover::Args),
     Rollback(rollback::Args),
     Gc(gc::Args),
@@ -72,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(args),
         Command::History(args) => history::history(args),
         Command::Show(args) => history::show(args),
+        Command::Setup(args) => setup::run(args),
         Command::Recover(args) => recover::run(args),
         Command::Rollback(args) => rollback::run(args),
         Command::Gc(args) => gc::run(args),

@@ -17,6 +17,7 @@ use serde_saphyr::Spanned;
 
 use crate::config::yaml::Node;
 
+pub use settings::Catalog;
 pub use settings::Config;
 pub use settings::EventTime;
 pub use settings::Hadoop;

@@ -133,6 +133,15 @@ pub struct Hadoop {
     pub umask: u32,
 }
 
+/// Keys under `catalog`.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    /// True where runs write statements.
+    pub has_script: bool,
+    /// Database of the tables.
+    pub database: String,
+}
+
 /// The checked configuration of a run.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -146,6 +155,8 @@ pub struct Config {
     pub keep: Duration,
     /// How HDFS is reached.
     pub hadoop: Hadoop,
+    /// What catalogs are told.
+    pub catalog: Catalog,
     /// Threads.
     pub threads: NonZeroUsize,
     /// Bytes that plans may take.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::config::Catalog;
 use crate::config::Config;
 use crate::config::Error;
 use crate::config::EventTime;
@@ -43,6 +44,18 @@ pub(super) fn check(
         })?,
         keep: values.time("keep")?,
         hadoop: hadoop(&values, layer)?,
+        catalog: Catalog {
+            has_script: values.choice("catalog.kind", ["none", "script"])?,
+            database: values.parsed(
+                "catalog.database",
+                "a name of letters, digits and _",
+                |text| {
+                    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+                    let is_plain = !text.is_empty() && text.bytes().all(is_name);
+                    is_plain.then(|| text.to_owned())
+                },
+            )?,
+        },
         threads: NonZeroUsize::new(threads).unwrap_or_else(processors),
         memory_bytes: values.parsed("memory", "a size such as 2GiB, at least 64MiB", |text| {
             bytes(text).filter(|&size| size >= 64 << 20)

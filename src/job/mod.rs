@@ -1,5 +1,6 @@
 //! What to run and what happened: a job file is parsed and checked as a whole, then each day runs its steps in order.
 
+mod announce;
 mod history;
 mod overview;
 mod partition;

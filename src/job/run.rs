@@ -18,6 +18,7 @@ use crate::job::Record;
 use crate::job::Reprocess;
 use crate::job::Status;
 use crate::job::StepKind;
+use crate::job::announce::announce;
 use crate::job::is_selected;
 use crate::job::repair::recover_key;
 use crate::parallel;
@@ -247,6 +248,8 @@ async fn run_day(
             }
         }
     }
+    let config = &job.config;
+    announce(store, config, (&options.run_id, &key, day), &steps, events)?;
     write_published(job, day, options, (clock, started), &steps)
 }
 

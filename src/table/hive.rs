@@ -83,6 +83,13 @@ impl Day {
         )
     }
 
+    /// Returns year, month, day.
+    #[must_use]
+    pub fn numbers(self) -> [u32; 3] {
+        let year = u32::try_from(self.0.year()).unwrap_or(0);
+        [year, self.0.month(), self.0.day()]
+    }
+
     /// Returns `y=2016/m=7/d=8`.
     #[must_use]
     pub fn hive_path(self) -> PathBuf {

@@ -1,5 +1,6 @@
 //! The on-disk contract: schemas, Hive paths, Parquet settings, records to batches, text results.
 
+pub mod catalog;
 pub mod flow;
 pub mod hive;
 pub mod parquet;

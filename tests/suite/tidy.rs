@@ -13,6 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("table", &["wire"]),
     ("store", &["config", "parallel"]),
+    ("catalog", &["table"]),
     ("synth", &["wire", "table", "ml"]),
     (
         "engine",
@@ -27,13 +28,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "job",
-        &["step", "store", "engine", "parallel", "table", "config"],
+        &[
+            "step", "store", "catalog", "engine", "parallel", "table", "config",
+        ],
     ),
     (
         "cli",
         &[
-            "job", "step", "synth", "detect", "engine", "store", "table", "config", "ml", "word",
-            "wire",
+            "job", "step", "synth", "detect", "engine", "store", "catalog", "table", "config",
+            "ml", "word", "wire",
         ],
     ),
 ];
