@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import bench_hadoop
+
 ROOT = Path(__file__).resolve().parent.parent
 KLIEG = ROOT / "target/release/klieg"
 WORK = ROOT / "target/bench"
@@ -224,10 +226,11 @@ def show():
 def main():
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Runs klieg and its peers side by side.")
     parser.add_argument("--records", type=int, default=10_000_000, help="records of the large file")
-    parser.add_argument("--only", choices=["tables", "topics", "coverage"], help="one part")
+    parser.add_argument("--only", choices=["tables", "topics", "coverage", "hadoop"], help="one part")
     args = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
-    parts = {"tables": lambda: tables(args.records), "topics": topics, "coverage": coverage}
+    parts = {"tables": lambda: tables(args.records), "topics": topics, "coverage": coverage,
+             "hadoop": lambda: bench_hadoop.hadoop(sys.modules[__name__], args.records)}
     for name, part in parts.items():
         if args.only in (None, name):
             part()

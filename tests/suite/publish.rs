@@ -5,7 +5,10 @@ use std::path::Path;
 use std::process::Command;
 use std::process::Output;
 
+use serde_json::Value;
+
 use crate::run::Warehouse;
+use crate::support::klieg;
 use crate::support::lab::Lab;
 use crate::support::lab::run_in;
 
@@ -217,4 +220,90 @@ fn a_run_that_is_killed_anywhere_on_hdfs_leaves_the_old_or_the_new() {
     points.push("between the renames of ingest");
     die_everywhere(&site, "ingest", &points);
     die_everywhere(&site, "suspicious", &SUSPICIOUS_POINTS);
+}
+
+/// Runs a command on a warehouse of this machine.
+fn ask(warehouse: &Warehouse, args: &[&str]) -> (Option<i32>, String) {
+    let root = format!("warehouse={}", warehouse.path("").display());
+    let output = klieg(&[args, &["-D", &root]].concat());
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    (output.status.code(), text)
+}
+
+#[test]
+fn a_day_goes_back_to_any_run_that_is_kept() {
+    let site = LocalSite(Warehouse::with_days(&[DAY], 6_000));
+    let publish = |groups: &str, more: &[&str]| -> (String, Vec<Files>) {
+        let groups = format!("suspicious.groups={groups}");
+        let args = ["--date", DAY, "--output", "json", "-D", &groups];
+        let output = site.run(&[&args[..], more].concat(), None);
+        assert_ok(&output, "publish");
+        let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (result["run_id"].as_str().unwrap().to_owned(), look(&site))
+    };
+    // The third run changes the results only: the raw table is that of the second.
+    let first = publish("50", &[]);
+    let second = publish("60", &["-D", "ingest.slack=2h"]);
+    let third = publish("70", &["-D", "ingest.slack=2h"]);
+    let back = |run: &str| ask(&site.0, &["rollback", "flow/2016-07-08", "--to", run]);
+    for (run, state) in [&first, &third, &second, &first, &second, &third] {
+        let (code, text) = back(run);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(text.contains("put back to run"), "{text}");
+        assert_eq!(look(&site), *state, "{text}");
+        let (code, text) = back(run);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(text.contains("is as run"), "{text}");
+    }
+    let (code, text) = ask(&site.0, &["history", "--date", DAY]);
+    assert_eq!(
+        (code, text.matches("rolledback").count()),
+        (Some(0), 6),
+        "{text}"
+    );
+    let (code, text) = back("20160708T010203Z-00000000");
+    assert_eq!(code, Some(3), "{text}");
+
+    // What is cleared cannot come back, and says so; nothing is changed.
+    let (code, text) = ask(&site.0, &["gc", "--keep", "0s"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(site.files(".klieg/trash").is_empty());
+    let (code, text) = back(&first.0);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("not kept any more"), "{text}");
+    assert_eq!(look(&site), third.1);
+}
+
+#[test]
+fn recover_finishes_what_status_shows_as_half_done() {
+    let site = LocalSite(Warehouse::with_days(&[DAY], 6_000));
+    let args = ["--date", DAY, "--steps", "ingest"];
+    let output = site.run(&args, Some("after the journal"));
+    assert_eq!(output.status.code(), None);
+    let (_, text) = ask(&site.0, &["status"]);
+    assert!(text.contains("half done  flow-20160708"), "{text}");
+    let (code, text) = ask(&site.0, &["recover"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("flow-20160708: finished what"), "{text}");
+    let (code, text) = ask(&site.0, &["recover"]);
+    assert_eq!((code, text.as_str()), (Some(0), "nothing is half done\n"));
+    let (code, text) = ask(&site.0, &["history"]);
+    assert_eq!(
+        (code, text.matches("published").count()),
+        (Some(0), 1),
+        "{text}"
+    );
+    // A journal of another version is left alone.
+    let journal = site.0.path(".klieg/journal/flow-20160708.json");
+    std::fs::write(&journal, r#"{"version":2,"run":"x","swaps":[]}"#).unwrap();
+    let output = site.run(&args, None);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(8), "{stderr}");
+    assert!(stderr.contains("a journal of another version"), "{stderr}");
+    assert!(journal.is_file());
+    let (code, text) = ask(&site.0, &["unlock", "flow/2016-07-08"]);
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = ask(&site.0, &["unlock", "flow"]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("write flow/2016-07-08"), "{text}");
 }
