@@ -119,6 +119,22 @@ fn equal_bytes(lab: &Lab, local: &Warehouse) {
         .unwrap();
     assert_ends(&status, 0, &[]);
     assert!(String::from_utf8_lossy(&status.stdout).contains("1 days published"));
+    // Hadoop's own options, with one dash as it writes them.
+    let status = lab
+        .command()
+        .env("HADOOP_CONF_DIR", "/nonexistent")
+        .args(["status", "-fs", &lab.environment["HDFS_URL"]])
+        .args(["-D", "warehouse=hdfs:///user/spot/day"])
+        .output()
+        .unwrap();
+    assert_ends(&status, 0, &[]);
+    let none = lab
+        .command()
+        .env("HADOOP_CONF_DIR", "/nonexistent")
+        .args(["status", "-D", "warehouse=hdfs:///user/spot/day"])
+        .output()
+        .unwrap();
+    assert_ends(&none, 2, &["names no NameNode", "HADOOP_CONF_DIR"]);
 }
 
 fn forbidden_places(lab: &Lab) {

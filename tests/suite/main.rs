@@ -9,6 +9,7 @@ mod catalog;
 mod config;
 mod detect;
 mod eval;
+mod hadoop_conf;
 mod hdfs;
 mod inspect;
 mod lda;

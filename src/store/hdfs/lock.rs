@@ -159,14 +159,22 @@ impl Lease {
             match try_take(cluster, path, mode).map_err(fail)? {
                 Tried::Ours(writer) => match sign(cluster, path, &owner, mode, writer) {
                     Ok(writer) => break writer,
-                    // A DataNode of its block is gone: the lease is given to those that are there.
                     Err(error)
-                        if !is_final(&error)
-                            && start.elapsed() < cluster.hadoop().write_patience =>
+                        if is_final(&error)
+                            || start.elapsed() >= cluster.hadoop().write_patience =>
                     {
-                        take_away(cluster, path).map_err(fail)?;
+                        return Err(fail(error));
                     }
-                    Err(error) => return Err(fail(error)),
+                    Err(error) => match read_owner(cluster, path).map_err(fail)? {
+                        // A DataNode of its block is gone: the lease is given to those that are there.
+                        Some(signed) if signed == owner => {
+                            take_away(cluster, path).map_err(fail)?;
+                        }
+                        Some(other) if !other.process.is_dead() => {
+                            return Err(held(cluster, path, Some(other)));
+                        }
+                        _ => return Err(fail(error)),
+                    },
                 },
                 Tried::Recovering if start.elapsed() < RECOVERY_MAX => {}
                 Tried::Held if start.elapsed() < RECOVERY_MAX => {
