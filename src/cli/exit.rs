@@ -31,10 +31,10 @@ const LOCKED: u8 = 4;
 pub(super) const PERMISSION: u8 = 5;
 /// The cluster does not answer.
 const UNAVAILABLE: u8 = 6;
-/// A publication is half done.
-const HALF_DONE: u8 = 8;
 /// Input cannot be decoded.
 pub(super) const REJECTED: u8 = 7;
+/// A publication is half done.
+const HALF_DONE: u8 = 8;
 pub(super) const FAILED: u8 = 1;
 
 /// Shown under `--help`.
@@ -173,11 +173,7 @@ pub(super) fn day_code(error: &DayError) -> u8 {
 
 /// Returns what to do about a day that the file system stopped, behind the message; empty for errors that say it themselves.
 pub(super) fn advice(error: &DayError) -> &'static str {
-    advice_on(io_of(error))
-}
-
-fn advice_on(error: Option<&io::Error>) -> &'static str {
-    match error.map(io::Error::kind) {
+    match io_of(error).map(io::Error::kind) {
         Some(io::ErrorKind::PermissionDenied) => {
             "; give this user the right to it, or set another warehouse"
         }

@@ -1,7 +1,6 @@
 //! `klieg gc`: removes what runs have replaced and nobody needs any more.
 
 use std::io::Write as _;
-use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -9,7 +8,6 @@ use crate::cli::exit;
 use crate::cli::job_args::Output;
 use crate::cli::job_args::SiteArgs;
 use crate::cli::run;
-use crate::config::Config;
 use crate::store;
 use crate::store::Store;
 
@@ -38,10 +36,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     if let Some(keep) = &args.keep {
         layers.define("keep", keep)?;
     }
-    let config: Config = layers.check()?;
+    let config = layers.check()?;
     let store = Store::open(&config)?;
     store.check_folder(store.root())?;
-    let cleared = clear(&store, config.keep).context("nothing more was removed")?;
+    let cleared =
+        store::clear_trash(&store, config.keep, run::now()).context("nothing more was removed")?;
     let mut out = std::io::stdout().lock();
     if args.output == Output::Json {
         serde_json::to_writer_pretty(&mut out, &cleared)?;
@@ -52,8 +51,4 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         }
     }
     Ok(exit::DONE)
-}
-
-fn clear(store: &Store, keep: Duration) -> Result<Vec<String>, store::StoreError> {
-    store::clear_trash(store, keep, run::now())
 }

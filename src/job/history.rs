@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -10,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::parallel;
+use crate::store::AT_ONCE;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::table::hive::Day;
@@ -66,12 +66,6 @@ pub struct Record {
     /// What each step reports; of a failure the step, the error, and the steps before.
     pub outcome: Value,
 }
-
-/// Files that are read together.
-const AT_ONCE: NonZeroUsize = match NonZeroUsize::new(16) {
-    Some(files) => files,
-    None => NonZeroUsize::MIN,
-};
 
 /// Records of a work area.
 #[derive(Debug, Default)]

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::io::Seek as _;
 use std::io::SeekFrom;
-use std::num::NonZeroUsize;
 use std::path::Path;
 
 use parquet::file::FOOTER_SIZE;
@@ -29,6 +28,7 @@ use crate::step::inputs::inputs;
 use crate::step::inputs::settle;
 use crate::step::inputs::splits;
 use crate::step::inputs::vanished;
+use crate::store::AT_ONCE;
 use crate::store::Manifest;
 use crate::store::Store;
 
@@ -36,11 +36,6 @@ use crate::store::Store;
 pub const NAME: &str = "ingest";
 /// Rejects that are told one by one.
 const REJECTS_SHOWN: usize = 5;
-/// Footers that are read together.
-const FOOTERS: NonZeroUsize = match NonZeroUsize::new(8) {
-    Some(footers) => footers,
-    None => NonZeroUsize::MIN,
-};
 /// Rejects that are kept for each reason.
 const REJECTS_KEPT: usize = 1000;
 
@@ -254,7 +249,7 @@ fn check_emptied(context: &Context<'_>, totals: &Totals, target: &Path) -> Resul
 
 /// Opens every written file and compares the rows of its footer with what was counted.
 fn verify(store: &Store, folder: &Path, totals: &Totals) -> Result<(), StepError> {
-    let rows = parallel::map(FOOTERS, &totals.parts, |part| {
+    let rows = parallel::map(AT_ONCE, &totals.parts, |part| {
         footer_rows(store, &folder.join(&part.path))
     });
     for (part, found) in totals.parts.iter().zip(rows) {

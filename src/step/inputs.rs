@@ -1,7 +1,6 @@
 //! Which raw files a day is made of, and whether they are those of what is published.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -17,6 +16,7 @@ use crate::engine::ingest::Split;
 use crate::engine::source::NfcapdFile;
 use crate::parallel;
 use crate::step::StepError;
+use crate::store::AT_ONCE;
 use crate::store::Manifest;
 use crate::store::Store;
 use crate::store::StoreError;
@@ -33,11 +33,6 @@ use crate::table::hive::Layout;
 const NAMED_FAR_MS: u64 = 25 * HOUR_MS;
 /// HDFS closes the files of a writer that is gone after so long at the latest.
 const OPEN_MAX: Duration = Duration::from_secs(3600);
-/// Files that are looked at together.
-const AT_ONCE: NonZeroUsize = match NonZeroUsize::new(16) {
-    Some(files) => files,
-    None => NonZeroUsize::MIN,
-};
 /// Settings that decide whether a day is published, not what is in it.
 const JUDGES: [&str; 2] = ["ingest.settle", "ingest.rejects_max"];
 

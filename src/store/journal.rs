@@ -19,6 +19,7 @@ use crate::store::LockError;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::fail;
+use crate::store::trash;
 
 /// The form of the journal that this version writes and reads.
 const VERSION: u32 = 1;
@@ -36,6 +37,27 @@ pub(super) struct Swap {
     pub(super) old: PathBuf,
     /// Number of the new one, where the file system has such numbers.
     pub(super) id: Option<(u64, u64)>,
+}
+
+impl Swap {
+    /// Plans a swap of the run `run` of the partition `key`; the old folder is kept under `name`.
+    ///
+    /// # Errors
+    /// The staged folder cannot be looked at.
+    pub(super) fn plan(
+        store: &Store,
+        (key, run): (&str, &str),
+        name: &str,
+        (staged, target): (PathBuf, PathBuf),
+    ) -> Result<Self, StoreError> {
+        let entry = store.files().status(&staged).map_err(store.at(&staged))?;
+        Ok(Self {
+            old: trash::folder(store).join(run).join(key).join(name),
+            id: entry.and_then(|entry| entry.id),
+            staged,
+            target,
+        })
+    }
 }
 
 /// What is to be done.

@@ -26,6 +26,7 @@ mod trash;
 use std::fmt;
 use std::io;
 use std::io::Read as _;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,6 +58,11 @@ pub use trash::clear as clear_trash;
 pub use trash::put_back;
 pub use trash::replaced;
 
+/// Files that are looked at together: each waits for an answer, not for a processor.
+pub const AT_ONCE: NonZeroUsize = match NonZeroUsize::new(16) {
+    Some(files) => files,
+    None => NonZeroUsize::MIN,
+};
 /// Our folder below the root of the warehouse.
 const WORK_AREA: &str = ".klieg";
 

@@ -97,18 +97,8 @@ impl Staging {
         for (name, target, manifest) in folders {
             let staged = self.staged(name);
             self.complete(name, manifest)?;
-            let entry = store.files().status(&staged).map_err(store.at(&staged))?;
-            swaps.push(Swap {
-                old: store
-                    .work_area()
-                    .join("trash")
-                    .join(&self.run)
-                    .join(&self.key)
-                    .join(name),
-                target: target.to_path_buf(),
-                id: entry.and_then(|entry| entry.id),
-                staged,
-            });
+            let folders = (staged, target.to_path_buf());
+            swaps.push(Swap::plan(store, (&self.key, &self.run), name, folders)?);
         }
         fail::point("after staging");
         let _guard = PUBLISHING.lock().unwrap_or_else(PoisonError::into_inner);

@@ -17,7 +17,8 @@ use crate::store::StoreError;
 use crate::store::journal;
 use crate::store::journal::Swap;
 
-fn folder(store: &Store) -> PathBuf {
+/// Where what was replaced is kept.
+pub(super) fn folder(store: &Store) -> PathBuf {
     store.work_area().join("trash")
 }
 
@@ -91,14 +92,8 @@ pub fn put_back(
 ) -> Result<(), PublishError> {
     let mut swaps = Vec::with_capacity(folders.len());
     for (replaced, target) in folders {
-        let staged = replaced.path;
-        let entry = store.files().status(&staged).map_err(store.at(&staged))?;
-        swaps.push(Swap {
-            old: folder(store).join(run).join(key).join(&replaced.name),
-            id: entry.and_then(|entry| entry.id),
-            staged,
-            target,
-        });
+        let folders = (replaced.path, target);
+        swaps.push(Swap::plan(store, (key, run), &replaced.name, folders)?);
     }
     journal::publish(store, (key, run), lock, swaps)
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::num::NonZeroUsize;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::mpsc;
@@ -22,11 +21,6 @@ use crate::store::hdfs::error::io_error;
 use crate::store::hdfs::target::Target;
 use crate::store::is_unavailable;
 
-/// Calls of one listing that are under way together.
-pub(super) const AT_ONCE: NonZeroUsize = match NonZeroUsize::new(16) {
-    Some(calls) => calls,
-    None => NonZeroUsize::MIN,
-};
 /// Threads of the runtime: a Kerberos library may block some of them.
 const RUNTIME_THREADS: usize = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);

@@ -28,6 +28,7 @@ use object_store::ObjectStore;
 
 use crate::config::Hadoop;
 use crate::config::Location;
+use crate::store::AT_ONCE;
 use crate::store::LockError;
 use crate::store::files::Entry;
 use crate::store::files::Files;
@@ -118,7 +119,7 @@ impl Files for Hdfs {
 
     fn list_all(&self, folders: &[PathBuf]) -> Result<Vec<Vec<Entry>>, (PathBuf, io::Error)> {
         let list = |folder: &PathBuf| self.list(folder).map_err(|error| (folder.clone(), error));
-        crate::parallel::map(call::AT_ONCE, folders, list)
+        crate::parallel::map(AT_ONCE, folders, list)
             .into_iter()
             .collect()
     }
