@@ -95,7 +95,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         &flags,
         None,
     )?;
-    let results = run::execute(&job, &[day], &Range::ONE)?;
+    let results = run::execute(&job, &[day.into()], &Range::ONE)?;
     let code = results.exit_code();
     if code != 0 {
         return Ok(code);

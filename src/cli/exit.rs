@@ -4,7 +4,9 @@ use std::io;
 
 use parquet::errors::ParquetError;
 
+use crate::catalog::MetastoreError;
 use crate::config;
+use crate::config::ConfError;
 use crate::engine::ingest::IngestError;
 use crate::engine::source;
 use crate::job::DayError;
@@ -12,12 +14,12 @@ use crate::job::JobError;
 use crate::job::RunError;
 use crate::ml::lda::ParamsError;
 use crate::step::StepError;
-use crate::store::ConfError;
 use crate::store::LockError;
 use crate::store::PublishError;
 use crate::store::StoreError;
 use crate::store::is_unavailable;
 use crate::table::hive::InvalidDay;
+use crate::table::period::InvalidPeriod;
 
 /// Done, or nothing to do.
 pub(super) const DONE: u8 = 0;
@@ -26,7 +28,7 @@ pub(super) const USAGE: u8 = 2;
 /// Input is missing or not ready.
 pub(super) const INPUT: u8 = 3;
 /// Locked by a live run.
-const LOCKED: u8 = 4;
+pub(super) const LOCKED: u8 = 4;
 /// No permission.
 pub(super) const PERMISSION: u8 = 5;
 /// The cluster does not answer.
@@ -49,7 +51,23 @@ Exit codes:
   6  the cluster does not answer, also after hadoop.patience
   7  records rejected above the limit, or input cannot be decoded
   8  a publication is half done; the next run, or klieg recover, finishes it
+  124  stopped by --timeout
   130, 143  stopped by SIGINT, SIGTERM";
+
+/// Returns the word for an exit code that schedulers decide by.
+pub(super) fn status(code: u8) -> &'static str {
+    match code {
+        DONE => "ok",
+        USAGE => "usage",
+        INPUT => "missing",
+        LOCKED => "locked",
+        PERMISSION => "denied",
+        UNAVAILABLE => "unavailable",
+        REJECTED => "rejected",
+        HALF_DONE => "half_done",
+        _ => "failed",
+    }
+}
 
 /// Returns the exit code of an error by its cause.
 pub(super) fn code(error: &anyhow::Error) -> u8 {
@@ -57,7 +75,11 @@ pub(super) fn code(error: &anyhow::Error) -> u8 {
         return INPUT;
     }
     let is_usage = error.is::<Usage>() || error.is::<UsageText>() || error.is::<JobError>();
-    if is_usage || error.is::<config::Error>() || error.is::<InvalidDay>() {
+    if is_usage
+        || error.is::<config::Error>()
+        || error.is::<InvalidDay>()
+        || error.is::<InvalidPeriod>()
+    {
         return USAGE;
     }
     if error.is::<NoResult>() {
@@ -65,6 +87,16 @@ pub(super) fn code(error: &anyhow::Error) -> u8 {
     }
     if let Some(RunError::Step(error)) = error.downcast_ref() {
         return step_code(error);
+    }
+    if let Some(RunError::Table { .. }) = error.downcast_ref() {
+        return USAGE;
+    }
+    let of_run = match error.downcast_ref() {
+        Some(RunError::Metastore(error)) => Some(error),
+        _ => error.downcast_ref(),
+    };
+    if let Some(error) = of_run {
+        return metastore_code(error);
     }
     for cause in error.chain() {
         if let Some(source::Error::Format(_)) = cause.downcast_ref() {
@@ -89,6 +121,14 @@ pub(super) fn code(error: &anyhow::Error) -> u8 {
     FAILED
 }
 
+pub(super) fn metastore_code(error: &MetastoreError) -> u8 {
+    match error {
+        MetastoreError::Conf(error) => conf_code(error),
+        MetastoreError::NoUri | MetastoreError::Uri(_) => USAGE,
+        MetastoreError::Call { error, .. } => write_code(error),
+    }
+}
+
 fn conf_code(error: &ConfError) -> u8 {
     match error {
         ConfError::Read { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -108,7 +148,7 @@ fn lock_code(error: &LockError) -> u8 {
 fn publish_code(error: &PublishError) -> u8 {
     match error {
         PublishError::Store(store) => write_code(&store.error),
-        PublishError::Lock(error) => lock_code(error),
+        PublishError::Lock(error) | PublishError::Overtaken(error) => lock_code(error),
         PublishError::HalfDone { .. } | PublishError::Version { .. } => HALF_DONE,
     }
 }

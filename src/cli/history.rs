@@ -12,7 +12,7 @@ use crate::cli::render;
 use crate::job::History;
 use crate::job::Record;
 use crate::store::Store;
-use crate::table::hive::Day;
+use crate::table::period::Period;
 
 /// List what runs did, the newest first
 #[derive(clap::Args, Debug)]
@@ -23,7 +23,7 @@ Examples:
 
 A line is a day that a run published or failed on. Runs that found a day up to date leave none.")]
 pub(super) struct HistoryArgs {
-    /// Only runs of this day
+    /// Only runs of this day and its hours, or of this hour
     #[arg(long, value_name = "DAY")]
     date: Option<String>,
     /// At most so many lines
@@ -53,14 +53,17 @@ pub(super) struct ShowArgs {
 }
 
 pub(super) fn history(args: &HistoryArgs) -> anyhow::Result<u8> {
-    let day: Option<Day> = args.date.as_deref().map(str::parse).transpose()?;
-    let day = day.map(|day| day.to_string());
+    let date = args.date.as_deref().map(str::parse::<Period>).transpose()?;
+    let date = date.map(|date| date.to_string());
     let config = args.site.layers()?.check()?;
     let store = Store::open(&config)?;
     store.check_folder(store.root())?;
     let mut history = History::read(&store)?;
     tell_unreadable(&history);
-    let is_wanted = |record: &Record| day.as_ref().is_none_or(|day| *day == record.day);
+    let is_wanted = |record: &Record| {
+        date.as_ref()
+            .is_none_or(|date| record.day.starts_with(date))
+    };
     history.records.retain(is_wanted);
     history.records.truncate(args.rows);
     let mut out = std::io::stdout().lock();

@@ -3,6 +3,7 @@
 
 mod check;
 mod demo;
+mod emit;
 mod eval;
 mod eval_counts;
 mod exit;
@@ -11,7 +12,10 @@ mod groups;
 mod history;
 mod inspect;
 mod job_args;
+mod lineage;
+mod metrics;
 mod nfdump_csv;
+mod outcome;
 mod plan;
 mod recover;
 mod render;
@@ -24,7 +28,6 @@ mod top;
 mod unlock;
 
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -49,6 +52,7 @@ enum Command {
     History(history::HistoryArgs),
     Show(history::ShowArgs),
     Setup(setup::Args),
+    Emit(emit::Args),
     Recover(recover::Args),
     Rollback(rollback::Args),
     Gc(gc::Args),
@@ -75,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::History(args) => history::history(args),
         Command::Show(args) => history::show(args),
         Command::Setup(args) => setup::run(args),
+        Command::Emit(args) => emit::run(args),
         Command::Recover(args) => recover::run(args),
         Command::Rollback(args) => rollback::run(args),
         Command::Gc(args) => gc::run(args),
@@ -87,10 +92,9 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) if exit::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody is left to tell where stderr is closed.
             let advice = exit::warehouse_advice(&error);
             let message = exit::message(&error);
-            drop(writeln!(std::io::stderr(), "klieg: {message}{advice}"));
+            render::say(&format!("klieg: {message}{advice}"));
             ExitCode::from(exit::code(&error))
         }
     }

@@ -33,7 +33,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     let job = args.job.job()?;
-    let days = args.days.days()?;
+    let days = args.days.periods(&job)?;
     let plans = job::plan_days(
         &job,
         &Store::open(&job.config)?,

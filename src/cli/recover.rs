@@ -44,9 +44,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     let mut code = 0;
     for Recovered { key, result } in &recovered {
         match result {
-            Ok(run) if args.output == Output::Table => {
-                let run = run.as_deref().unwrap_or("another run, finished meanwhile");
-                writeln!(out, "{key}: finished what {run} had begun to publish")?;
+            Ok(runs) if args.output == Output::Table => {
+                let runs = match runs.is_empty() {
+                    true => "another run, finished meanwhile".to_owned(),
+                    false => runs.join(", "),
+                };
+                writeln!(out, "{key}: finished what {runs} had begun to publish")?;
             }
             Ok(_) => {}
             Err(error) => {
@@ -60,7 +63,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
 
 fn json_of(recovered: &Recovered) -> serde_json::Value {
     match &recovered.result {
-        Ok(run) => json!({ "partition": recovered.key, "run": run }),
+        Ok(runs) => json!({ "partition": recovered.key, "runs": runs }),
         Err(error) => json!({ "partition": recovered.key, "error": error.to_string() }),
     }
 }

@@ -5,6 +5,7 @@ use std::io::IsTerminal as _;
 use std::io::Write as _;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
@@ -12,6 +13,9 @@ use std::time::Instant;
 use indicatif::ProgressBar;
 use indicatif::ProgressStyle;
 
+use serde_json::json;
+
+use crate::cli::run;
 use crate::step::Events;
 
 /// Without a terminal, progress is a line this often.
@@ -35,7 +39,8 @@ impl Renderer {
     pub(super) fn new() -> Self {
         let style =
             ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} {elapsed}, {eta} left");
-        let bar = std::io::stderr().is_terminal().then(|| {
+        let has_bar = std::io::stderr().is_terminal() && form() == Form::Text;
+        let bar = has_bar.then(|| {
             let bar = ProgressBar::new(0);
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar
@@ -107,8 +112,58 @@ fn behind_comma(note: &str) -> String {
     }
 }
 
+/// Form of what is written to stderr.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Form {
+    /// Lines as they are.
+    Text,
+    /// A JSON map a line.
+    Json,
+    /// Failures only.
+    Quiet,
+}
+
+static FORM: OnceLock<Form> = OnceLock::new();
+static RUN: OnceLock<String> = OnceLock::new();
+
+/// Chooses the form, once.
+pub(super) fn set_form(form: Form) {
+    _ = FORM.set(form);
+}
+
+/// Names the run that lines are of, once.
+pub(super) fn set_run(run: &str) {
+    drop(RUN.set(run.to_owned()));
+}
+
+fn form() -> Form {
+    FORM.get().copied().unwrap_or(Form::Text)
+}
+
 /// Writes one line to stderr.
 pub(super) fn say(text: &str) {
+    let is_failure = text.starts_with("klieg: ");
+    let line = match form() {
+        Form::Text => text.to_owned(),
+        Form::Quiet if is_failure => text.to_owned(),
+        Form::Quiet => return,
+        Form::Json => {
+            let level = match (is_failure, text.contains("warning: ")) {
+                (true, _) => "ERROR",
+                (_, true) => "WARN",
+                _ => "INFO",
+            };
+            let now = chrono::DateTime::<chrono::Utc>::from(run::now());
+            json!({
+                "ts": now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+                "level": level,
+                "logger": "klieg",
+                "run_id": RUN.get(),
+                "msg": text,
+            })
+            .to_string()
+        }
+    };
     // Nobody is left to tell where stderr is closed.
-    drop(writeln!(std::io::stderr(), "{text}"));
+    drop(writeln!(std::io::stderr(), "{line}"));
 }

@@ -40,7 +40,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     let store = &options.store;
     store.check_folder(store.root())?;
     let known = History::read_run(store, &args.to)?;
-    let day = args.partition.day.to_string();
+    let day = args.partition.period.to_string();
     if !known.records.iter().any(|record| record.day == day) {
         let text = format!(
             "no run `{}` has published {}; klieg history --date {day} lists them",
@@ -51,7 +51,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     let done = match job::roll_partition_back(args.partition, &args.to, &options) {
         Ok(done) => done,
         Err(error) => {
-            run::tell_failure(&Renderer::of_lines(), args.partition.day, &error);
+            run::tell_failure(&Renderer::of_lines(), args.partition.period, &error);
             return Ok(exit::day_code(&error));
         }
     };

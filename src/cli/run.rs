@@ -2,10 +2,11 @@
 
 use std::io::Write as _;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::ValueEnum;
-use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
@@ -14,20 +15,24 @@ use crate::cli::exit;
 use crate::cli::job_args::DayArgs;
 use crate::cli::job_args::JobArgs;
 use crate::cli::job_args::ReprocessArg;
+use crate::cli::lineage;
+use crate::cli::metrics;
+use crate::cli::outcome;
+use crate::cli::outcome::Properties;
+use crate::cli::outcome::Results;
 use crate::cli::render;
 use crate::cli::render::Renderer;
+use crate::config;
 use crate::config::Config;
 use crate::job;
 use crate::job::DayError;
-use crate::job::DayOutcome;
-use crate::job::DayResult;
 use crate::job::Job;
 use crate::job::Reprocess;
 use crate::job::RunOptions;
 use crate::step::Events;
 use crate::store;
 use crate::store::Store;
-use crate::table::hive::Day;
+use crate::table::period::Period;
 
 /// Run a job on one day or a range of days
 #[derive(clap::Args, Debug)]
@@ -36,6 +41,8 @@ Examples:
   klieg run jobs/flow.yaml --date 2016-07-08 -D warehouse=/data/spot
   klieg run jobs/flow.yaml --from 2016-07-01 --to 2016-07-08 --steps ingest
   klieg run jobs/flow.yaml --date 20160708 --reprocess all --output json
+  klieg run jobs/flow.yaml --date 2016-07-08 --hours 0-7 --steps ingest
+  klieg run jobs/flow.yaml --date yesterday --oozie --timeout 6h
   klieg run jobs/flow.yaml --from 2016-06-01 --to 2016-07-08 --backwards --reprocess failed --max-failures 3
 
 A day that is up to date (same raw files, settings and version) is skipped. A day that fails
@@ -58,25 +65,67 @@ pub(super) struct Args {
     /// Begin no more days after so many have failed
     #[arg(long, value_name = "N")]
     max_failures: Option<NonZeroUsize>,
-    /// Form of the summary on stdout
-    #[arg(long, value_enum, default_value = "table")]
-    output: Output,
+    #[command(flatten)]
+    scheduler: SchedulerArgs,
+}
+
+/// How a scheduler calls and is answered.
+#[derive(clap::Args, Debug)]
+struct SchedulerArgs {
+    /// Form of the summary on stdout: table unless --oozie or --quiet says otherwise
+    #[arg(long, value_enum)]
+    output: Option<Output>,
+    /// Write status, run and counts to FILE too: properties, or a JSON map with --output json (Azkaban)
+    #[arg(long, value_name = "FILE")]
+    output_properties: Option<PathBuf>,
+    /// For decision nodes: exit with 0 also where days failed (1), input is missing (3) or another run is at work (4), and
+    /// tell by status= on stdout
+    #[arg(long)]
+    oozie: bool,
+    /// Exit with CODE where there was nothing to do, input is missing (3) or another run is at work (4); Airflow takes 99
+    /// for skipped
+    #[arg(long, value_name = "CODE", conflicts_with = "oozie")]
+    skip_exit_code: Option<u8>,
+    /// Wait so long for another run of the same day, such as 10m
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_time)]
+    lock_wait: Duration,
+    /// Stop after so long as SIGTERM does, such as 6h, and exit with 124
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    timeout: Option<Duration>,
+    /// Nothing on stderr but failures, no summary unless --output asks for it; for cron
+    #[arg(short, long)]
+    quiet: bool,
+    /// Form of what people read on stderr
+    #[arg(long, value_enum, default_value = "text", conflicts_with = "quiet")]
+    log: Log,
+    /// Write metrics to FILE as the textfile collector of Prometheus reads them
+    #[arg(long, value_name = "FILE")]
+    metrics_file: Option<PathBuf>,
+    /// Append OpenLineage events to FILE, one a line
+    #[arg(long, value_name = "FILE")]
+    lineage_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum Output {
     /// A line a day and step
     Table,
-    /// key=value lines for schedulers
+    /// key=value lines for schedulers, at most 2 KB
     Props,
-    /// Everything
+    /// Everything, in one line
     Json,
 }
 
-/// What happened to each day.
-pub(super) struct Results {
-    run_id: String,
-    days: Vec<(Day, DayResult)>,
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Log {
+    /// Lines and bars
+    Text,
+    /// One JSON map a line: ts, level, logger, run_id, msg
+    Json,
+}
+
+fn parse_time(text: &str) -> Result<Duration, String> {
+    config::parse_time(text).ok_or_else(|| format!("`{text}` is no time such as 90s, 10m, 6h"))
 }
 
 /// How a range is done.
@@ -84,6 +133,8 @@ pub(super) struct Range {
     pub(super) reprocess: Reprocess,
     pub(super) parallel: NonZeroUsize,
     pub(super) failures_max: usize,
+    pub(super) lock_wait: Duration,
+    pub(super) timeout: Option<Duration>,
 }
 
 impl Range {
@@ -92,27 +143,99 @@ impl Range {
         reprocess: Reprocess::Changed,
         parallel: NonZeroUsize::MIN,
         failures_max: usize::MAX,
+        lock_wait: Duration::ZERO,
+        timeout: None,
     };
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
-    let mut days = args.days.days()?;
+    let job = args.job.job()?;
+    let mut days = args.days.periods(&job)?;
     if args.backwards {
         days.reverse();
     }
-    let job = args.job.job()?;
     let range = Range {
         reprocess: args.reprocess.into(),
         parallel: args.parallel,
         failures_max: args.max_failures.map_or(usize::MAX, NonZeroUsize::get),
+        lock_wait: args.scheduler.lock_wait,
+        timeout: args.scheduler.timeout,
     };
-    let results = execute(&job, &days, &range)?;
-    results.print(args.output, &job)?;
-    Ok(results.exit_code())
+    let scheduler = &args.scheduler;
+    render::set_form(match (scheduler.quiet, scheduler.log) {
+        (true, _) => render::Form::Quiet,
+        (_, Log::Json) => render::Form::Json,
+        (_, Log::Text) => render::Form::Text,
+    });
+    match execute(&job, &days, &range) {
+        Ok(results) => scheduler.answer(&results, &job),
+        Err(error) => scheduler.answer_error(error),
+    }
+}
+
+impl SchedulerArgs {
+    fn output(&self) -> Option<Output> {
+        let default = match (self.oozie, self.quiet) {
+            (true, _) => Some(Output::Props),
+            (_, true) => None,
+            _ => Some(Output::Table),
+        };
+        self.output.or(default)
+    }
+
+    fn answer(&self, results: &Results, job: &Job) -> anyhow::Result<u8> {
+        let properties = results.properties(job);
+        match self.output() {
+            Some(Output::Table) => results.print_table()?,
+            Some(Output::Json) => results.print_json(job)?,
+            Some(Output::Props) => print_text(&outcome::lines(&properties))?,
+            None => {}
+        }
+        self.write_files(&properties)?;
+        if let Some(path) = &self.metrics_file {
+            outcome::replace(path, &metrics::text(results, job, (path, now())))?;
+        }
+        if let Some(path) = &self.lineage_file {
+            lineage::append(path, results, job, now())?;
+        }
+        Ok(self.code(results.exit_code(), results.is_idle()))
+    }
+
+    /// Nothing was begun.
+    fn answer_error(&self, error: anyhow::Error) -> anyhow::Result<u8> {
+        let code = exit::code(&error);
+        let answer = self.code(code, false);
+        let properties = vec![("status", exit::status(code).to_owned())];
+        self.write_files(&properties)?;
+        if answer == code && !self.oozie {
+            return Err(error);
+        }
+        let advice = exit::warehouse_advice(&error);
+        render::say(&format!("klieg: {}{advice}", exit::message(&error)));
+        if self.output() == Some(Output::Props) {
+            print_text(&outcome::lines(&properties))?;
+        }
+        Ok(answer)
+    }
+
+    fn write_files(&self, properties: &Properties) -> anyhow::Result<()> {
+        let as_json = self.output == Some(Output::Json);
+        let path = self.output_properties.as_deref();
+        path.map_or(Ok(()), |path| outcome::write(path, properties, as_json))
+    }
+
+    fn code(&self, code: u8, is_idle: bool) -> u8 {
+        let may_pass = matches!(code, exit::INPUT | exit::LOCKED);
+        match self.skip_exit_code {
+            Some(skip) if may_pass || is_idle => skip,
+            _ if self.oozie && (may_pass || code == exit::FAILED) => exit::DONE,
+            _ => code,
+        }
+    }
 }
 
 /// Runs a job on days in order and tells people on stderr.
-pub(super) fn execute(job: &Job, days: &[Day], range: &Range) -> anyhow::Result<Results> {
+pub(super) fn execute(job: &Job, periods: &[Period], range: &Range) -> anyhow::Result<Results> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // One more, so that signals are heard while all others compute.
         .worker_threads(job.config.threads.get() + 1)
@@ -124,34 +247,41 @@ pub(super) fn execute(job: &Job, days: &[Day], range: &Range) -> anyhow::Result<
         1 => Renderer::new(),
         _ => Renderer::of_lines(),
     };
-    listen(&runtime, &options.store, &options.run_id)?;
-    let results = job::run_days(job, days, &options, &events, runtime.handle())?;
+    render::set_run(&options.run_id);
+    listen(&runtime, &options.store, &options.run_id, range.timeout)?;
+    let results = job::run_days(job, periods, &options, &events, runtime.handle())?;
     Ok(Results {
         run_id: options.run_id,
-        days: days.iter().copied().zip(results).collect(),
+        days: periods.iter().copied().zip(results).collect(),
     })
 }
 
 /// What a run is told beside its job.
 pub(super) fn options(config: &Config, range: &Range) -> anyhow::Result<RunOptions> {
     Ok(RunOptions {
-        store: Store::open(config)?,
+        store: job::open_store(config)?,
         run_id: run_id(),
         reprocess: range.reprocess,
         parallel: range.parallel,
         failures_max: range.failures_max,
+        lock_wait: range.lock_wait,
         tell_failure,
         now,
     })
 }
 
-pub(super) fn tell_failure(events: &dyn Events, day: Day, error: &DayError) {
+pub(super) fn tell_failure(events: &dyn Events, day: Period, error: &DayError) {
     let advice = exit::advice(error);
     events.line(&format!("klieg: {day}: {error}{advice}"));
 }
 
-/// Stops on SIGINT and SIGTERM.
-fn listen(runtime: &Runtime, store: &Store, run_id: &str) -> anyhow::Result<()> {
+/// Stops on SIGINT and SIGTERM, and after the longest time.
+fn listen(
+    runtime: &Runtime,
+    store: &Store,
+    run_id: &str,
+    timeout: Option<Duration>,
+) -> anyhow::Result<()> {
     let _entered = runtime.enter();
     for (kind, code) in [
         (SignalKind::interrupt(), 130),
@@ -161,17 +291,30 @@ fn listen(runtime: &Runtime, store: &Store, run_id: &str) -> anyhow::Result<()> 
         let (store, run_id) = (store.clone(), run_id.to_owned());
         drop(runtime.spawn(async move {
             if signal.recv().await.is_some() {
-                stop_now(&store, &run_id, code);
+                stop_now((&store, &run_id), "by a signal", code);
             }
+        }));
+    }
+    if let Some(timeout) = timeout {
+        let (store, run_id) = (store.clone(), run_id.to_owned());
+        drop(runtime.spawn(async move {
+            tokio::time::sleep(timeout).await;
+            let why = format!("after --timeout {} s", timeout.as_secs_f64());
+            stop_now((&store, &run_id), &why, TIMED_OUT);
         }));
     }
     Ok(())
 }
 
+/// As `timeout(1)` has it.
+const TIMED_OUT: i32 = 124;
+
 /// Ends the process between two exchanges; what is staged is removed.
-fn stop_now(store: &Store, run_id: &str, code: i32) {
+fn stop_now((store, run_id): (&Store, &str), why: &str, code: i32) {
     store::stop_publishing();
-    render::say("klieg: stopped by a signal; nothing of the step at work was published");
+    render::say(&format!(
+        "klieg: stopped {why}; nothing of the step at work was published"
+    ));
     store::remove_staging(store, run_id);
     std::process::exit(code);
 }
@@ -199,154 +342,7 @@ fn run_id() -> String {
     format!("{}-{unique}", now.format("%Y%m%dT%H%M%SZ"))
 }
 
-impl Results {
-    fn done(&self) -> impl Iterator<Item = &DayOutcome> {
-        self.days.iter().filter_map(|(_, result)| match result {
-            DayResult::Done(outcome) => Some(outcome),
-            _ => None,
-        })
-    }
-
-    fn failed(&self) -> usize {
-        let codes = self.days.iter().map(|(_, result)| code(result));
-        codes.flatten().filter(|&code| code != 0).count()
-    }
-
-    /// 0; the code of the failure where every day that was begun failed alike; 1 where some failed.
-    pub(super) fn exit_code(&self) -> u8 {
-        let mut codes = self.days.iter().filter_map(|(_, result)| code(result));
-        let first = codes.next().unwrap_or(0);
-        if codes.all(|code| code == first) {
-            first
-        } else {
-            exit::FAILED
-        }
-    }
-
-    fn status(&self) -> &'static str {
-        match (self.failed(), self.done().count()) {
-            (0, _) => "ok",
-            (_, 0) => "failed",
-            _ => "partial",
-        }
-    }
-
-    fn rows(&self) -> u64 {
-        let first = self.done().filter_map(|outcome| outcome.steps.first());
-        first.map(|step| step.rows).sum()
-    }
-
-    fn print(&self, output: Output, job: &Job) -> anyhow::Result<()> {
-        let mut out = std::io::stdout().lock();
-        match output {
-            Output::Json => {
-                let days = self.days.iter().map(|(day, result)| json_of(*day, result));
-                let value = json!({
-                    "run_id": self.run_id,
-                    "job": job.name,
-                    "status": self.status(),
-                    "days": days.collect::<Vec<_>>(),
-                });
-                serde_json::to_writer_pretty(&mut out, &value)?;
-                writeln!(out)?;
-            }
-            Output::Props => {
-                let published = self.done().filter(|outcome| has_published(outcome)).count();
-                let failed = self.failed();
-                writeln!(out, "status={}", self.status())?;
-                writeln!(out, "run_id={}", self.run_id)?;
-                writeln!(out, "partitions_ok={published}")?;
-                writeln!(out, "partitions_failed={failed}")?;
-                let others = self.days.len() - published - failed;
-                writeln!(out, "partitions_skipped={others}")?;
-                writeln!(out, "rows={}", self.rows())?;
-                writeln!(out, "output_path={}", job.config.warehouse)?;
-                writeln!(out, "report={}", self.report_path(job))?;
-            }
-            Output::Table => {
-                writeln!(
-                    out,
-                    "{:<10}  {:<10}  {:<10}  {:>12}  result",
-                    "day", "step", "status", "rows"
-                )?;
-                for (day, result) in &self.days {
-                    print_day(&mut out, *day, result)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn report_path(&self, job: &Job) -> String {
-        format!("{}/.klieg/history/{}", job.config.warehouse, self.run_id)
-    }
-}
-
-/// 0 or the code of a failure; `None` for a day that was not begun.
-fn code(result: &DayResult) -> Option<u8> {
-    match result {
-        DayResult::Done(_) => Some(0),
-        DayResult::Failed(error) => Some(exit::day_code(error)),
-        DayResult::NotSelected | DayResult::NotBegun => None,
-    }
-}
-
-fn has_published(outcome: &DayOutcome) -> bool {
-    outcome.steps.iter().any(|step| step.published)
-}
-
-/// Why a day was not begun.
-const NOT_SELECTED: &str = "not selected by --reprocess";
-const NOT_BEGUN: &str = "not begun, --max-failures was reached";
-
-fn json_of(day: Day, result: &DayResult) -> serde_json::Value {
-    let day = day.to_string();
-    match result {
-        DayResult::Done(outcome) => json!({ "day": day, "status": "ok", "outcome": outcome }),
-        DayResult::Failed(error) => json!({
-            "day": day,
-            "status": "failed",
-            "error": error.to_string(),
-            "exit_code": exit::day_code(error),
-        }),
-        DayResult::NotSelected => {
-            json!({ "day": day, "status": "skipped", "reason": NOT_SELECTED })
-        }
-        DayResult::NotBegun => json!({ "day": day, "status": "skipped", "reason": NOT_BEGUN }),
-    }
-}
-
-fn print_day(out: &mut impl std::io::Write, day: Day, result: &DayResult) -> std::io::Result<()> {
-    let outcome = match result {
-        DayResult::Done(outcome) => outcome,
-        DayResult::Failed(_) => {
-            return print_row(out, day, ("", "failed"), "see the message above");
-        }
-        DayResult::NotSelected => return print_row(out, day, ("", "skipped"), NOT_SELECTED),
-        DayResult::NotBegun => return print_row(out, day, ("", "skipped"), NOT_BEGUN),
-    };
-    for step in &outcome.steps {
-        let status = match step.published {
-            true => "published",
-            false => "skipped",
-        };
-        let path = step.outputs.first();
-        writeln!(
-            out,
-            "{day}  {:<10}  {status:<10}  {:>12}  {}",
-            step.step,
-            step.rows,
-            path.map_or("", String::as_str)
-        )?;
-    }
+fn print_text(text: &str) -> anyhow::Result<()> {
+    std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(())
-}
-
-fn print_row(
-    out: &mut impl std::io::Write,
-    day: Day,
-    (step, status): (&str, &str),
-    note: &str,
-) -> std::io::Result<()> {
-    writeln!(out, "{day}  {step:<10}  {status:<10}  {:>12}  {note}", "")
 }

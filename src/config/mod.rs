@@ -5,6 +5,7 @@
 //! ```
 //! [`Layers`] collects, [`Layers::check`] makes a [`Config`] of it, whose fields have types, units and checked ranges.
 
+pub mod hadoop;
 mod settings;
 mod value;
 mod yaml;
@@ -17,13 +18,22 @@ use serde_saphyr::Spanned;
 
 use crate::config::yaml::Node;
 
+pub use hadoop::ConfError;
+pub use hadoop::HadoopConf;
 pub use settings::Catalog;
+pub use settings::CatalogKind;
 pub use settings::Config;
 pub use settings::EventTime;
 pub use settings::Hadoop;
 pub use settings::Ingest;
 pub use settings::Location;
 pub use settings::Suspicious;
+
+/// Parses 250ms, 90s, 5m, 1h, 2d.
+#[must_use]
+pub fn parse_time(text: &str) -> Option<std::time::Duration> {
+    value::milliseconds(text).map(std::time::Duration::from_millis)
+}
 
 /// The text of `conf/default.yaml`: every key, its default and its reason.
 pub const DEFAULTS: &str = include_str!("../../conf/default.yaml");
@@ -136,12 +146,13 @@ struct HadoopLayer {
 }
 
 /// How keys of Hadoop begin that `-D` may set.
-const HADOOP_KEYS: [&str; 6] = [
+const HADOOP_KEYS: [&str; 7] = [
     "dfs.",
     "fs.",
     "ipc.",
     "hadoop.security.",
     "hadoop.rpc.",
+    "hive.metastore.",
     "io.",
 ];
 

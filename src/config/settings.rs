@@ -6,6 +6,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono_tz::Tz;
+
 /// What decides the day and hour of a flow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -133,13 +135,32 @@ pub struct Hadoop {
     pub umask: u32,
 }
 
+/// Who tells the catalog of what is published.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CatalogKind {
+    /// Nobody.
+    None,
+    /// Whoever runs the statements that we write.
+    Script,
+    /// We tell Hive's metastore.
+    Metastore,
+}
+
 /// Keys under `catalog`.
 #[derive(Clone, Debug)]
 pub struct Catalog {
-    /// True where runs write statements.
-    pub has_script: bool,
+    /// Who tells it.
+    pub kind: CatalogKind,
     /// Database of the tables.
     pub database: String,
+    /// URIs of the metastore; empty for `hive.metastore.uris`.
+    pub uris: Vec<String>,
+    /// Folder of `hive-site.xml`; `None` for that of the environment.
+    pub conf_dir: Option<PathBuf>,
+    /// How long one call is waited for.
+    pub call_timeout: Duration,
+    /// How long calls that got no answer are tried again.
+    pub patience: Duration,
 }
 
 /// The checked configuration of a run.
@@ -149,6 +170,8 @@ pub struct Config {
     pub texts: BTreeMap<String, String>,
     /// Root folder of the warehouse.
     pub warehouse: Location,
+    /// The clock of days and hours.
+    pub zone: Tz,
     /// Folder of this machine for files on their way to HDFS.
     pub work_dir: PathBuf,
     /// How long what was replaced is kept.

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::config::Catalog;
+use crate::config::CatalogKind;
 use crate::config::Config;
 use crate::config::Error;
 use crate::config::EventTime;
@@ -39,23 +40,15 @@ pub(super) fn check(
             "an hdfs:// or file:// URL or an absolute path, without * ? [ ] { }",
             location,
         )?,
+        zone: values.parsed("timezone", "a name such as UTC or Europe/Berlin", |text| {
+            text.parse().ok()
+        })?,
         work_dir: values.parsed("work_dir", "an absolute path", |text| {
             Some(PathBuf::from(text)).filter(|path| path.is_absolute())
         })?,
         keep: values.time("keep")?,
         hadoop: hadoop(&values, layer)?,
-        catalog: Catalog {
-            has_script: values.choice("catalog.kind", ["none", "script"])?,
-            database: values.parsed(
-                "catalog.database",
-                "a name of letters, digits and _",
-                |text| {
-                    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-                    let is_plain = !text.is_empty() && text.bytes().all(is_name);
-                    is_plain.then(|| text.to_owned())
-                },
-            )?,
-        },
+        catalog: catalog(&values)?,
         threads: NonZeroUsize::new(threads).unwrap_or_else(processors),
         memory_bytes: values.parsed("memory", "a size such as 2GiB, at least 64MiB", |text| {
             bytes(text).filter(|&size| size >= 64 << 20)
@@ -84,6 +77,40 @@ fn hadoop(values: &Values<'_>, layer: &HadoopLayer) -> Result<Hadoop, Error> {
                 .ok()
                 .filter(|&mask| mask <= 0o777)
         })?,
+    })
+}
+
+fn catalog(values: &Values<'_>) -> Result<Catalog, Error> {
+    let uris = values.text("catalog.uris").unwrap_or_default();
+    let uris = uris.split(',').map(str::trim);
+    Ok(Catalog {
+        kind: values.parsed(
+            "catalog.kind",
+            "none, script or metastore",
+            |text| match text {
+                "none" => Some(CatalogKind::None),
+                "script" => Some(CatalogKind::Script),
+                "metastore" => Some(CatalogKind::Metastore),
+                _ => None,
+            },
+        )?,
+        database: values.parsed(
+            "catalog.database",
+            "a name of lower case letters, digits and _",
+            |text| {
+                let is_name =
+                    |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+                let is_plain = !text.is_empty() && text.bytes().all(is_name);
+                is_plain.then(|| text.to_owned())
+            },
+        )?,
+        uris: uris
+            .filter(|uri| !uri.is_empty())
+            .map(str::to_owned)
+            .collect(),
+        conf_dir: values.text("catalog.conf_dir").map(PathBuf::from),
+        call_timeout: values.time("catalog.call_timeout")?,
+        patience: values.time("catalog.patience")?,
     })
 }
 
@@ -212,7 +239,7 @@ fn bytes(text: &str) -> Option<u64> {
 }
 
 /// Parses 250ms, 90s, 5m, 1h, 2d.
-fn milliseconds(text: &str) -> Option<u64> {
+pub(super) fn milliseconds(text: &str) -> Option<u64> {
     let units = [
         ("ms", 1),
         ("s", 1000),

@@ -18,6 +18,7 @@ use parquet::errors::ParquetError;
 use parquet::file::writer::SerializedFileWriter;
 
 use crate::engine::ingest::IngestError;
+use crate::engine::ingest::IngestSpec;
 use crate::engine::ingest::Part;
 use crate::parallel;
 use crate::table;
@@ -28,6 +29,7 @@ use crate::table::hive;
 pub(super) struct HourWriters {
     staging: PathBuf,
     name: String,
+    has_folders: bool,
     threads: NonZeroUsize,
     hours: BTreeMap<u8, HourWriter>,
     pending_rows: usize,
@@ -45,11 +47,12 @@ struct HourWriter {
 }
 
 impl HourWriters {
-    pub(super) fn new(staging: &Path, tag: &str, split: u32, threads: NonZeroUsize) -> Self {
+    pub(super) fn new(spec: &IngestSpec, split: u32) -> Self {
         Self {
-            staging: staging.to_path_buf(),
-            name: format!("part-{split:05}-{tag}.snappy.parquet"),
-            threads,
+            staging: PathBuf::from(&spec.staging),
+            name: format!("part-{split:05}-{}.snappy.parquet", spec.tag),
+            has_folders: spec.has_hour_folders,
+            threads: spec.threads,
             hours: BTreeMap::new(),
             pending_rows: 0,
         }
@@ -63,7 +66,9 @@ impl HourWriters {
     pub(super) fn push(&mut self, hour: u8, batch: RecordBatch) -> Result<(), IngestError> {
         self.pending_rows += batch.num_rows();
         if !self.hours.contains_key(&hour) {
-            let path = self.staging.join(hive::hour_dir(hour)).join(&self.name);
+            let path = self
+                .staging
+                .join(path_of(self.has_folders, hour, &self.name));
             let writer = HourWriter::create(&path).map_err(|error| write_error(&path, error))?;
             self.hours.insert(hour, writer);
         }
@@ -98,10 +103,18 @@ impl HourWriters {
             let bytes = std::fs::metadata(&path)
                 .map_err(|error| write_error(&path, error.into()))?
                 .len();
-            let path = format!("{}/{}", hive::hour_dir(hour), self.name);
+            let path = path_of(self.has_folders, hour, &self.name);
             parts.push(Part { path, rows, bytes });
         }
         Ok(parts)
+    }
+}
+
+/// Below the staging folder.
+fn path_of(has_folders: bool, hour: u8, name: &str) -> String {
+    match has_folders {
+        true => format!("{}/{name}", hive::hour_dir(hour)),
+        false => name.to_owned(),
     }
 }
 

@@ -41,11 +41,17 @@ const UPLOADS: NonZeroUsize = match NonZeroUsize::new(4) {
 /// What every split of a day has in common.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct IngestSpec {
-    /// First millisecond of the day.
-    pub day_start_ms: u64,
+    /// First millisecond of the day or hour.
+    pub start_ms: u64,
+    /// The millisecond after its last.
+    pub end_ms: u64,
+    /// What is added to times, from which time on, to get those of the table's clock.
+    pub offsets: Vec<(u64, i64)>,
+    /// True where the files of each hour have a folder of their own.
+    pub has_hour_folders: bool,
     /// What decides the hour.
     pub event_time: EventTime,
-    /// Folder of this machine for `h=…/part-….snappy.parquet`.
+    /// Folder of this machine for `h=…/part-….snappy.parquet`, or for the files of an hour.
     pub staging: String,
     /// Folder of the warehouse that they are taken to; `None` where `staging` is that.
     pub deliver: Option<String>,
@@ -257,7 +263,7 @@ pub fn run(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<SplitReport, IngestError> {
     let mut output = Output {
-        writers: HourWriters::new(Path::new(&spec.staging), &spec.tag, split.id, spec.threads),
+        writers: HourWriters::new(spec, split.id),
         report: SplitReport::default(),
         listed: BTreeMap::new(),
     };
@@ -459,16 +465,14 @@ fn keep(
         EventTime::Start => record.first_ms,
         EventTime::Received => record.received_ms,
     };
-    let since = event_ms
-        .checked_sub(spec.day_start_ms)
-        .map(|ms| ms / HOUR_MS);
-    let Some(hour) = since
-        .and_then(|hour| u8::try_from(hour).ok())
-        .filter(|&hour| hour < 24)
-    else {
+    if event_ms < spec.start_ms || event_ms >= spec.end_ms {
         counts.outside += 1;
         return;
-    };
+    }
+    let mut offsets = spec.offsets.iter().rev();
+    let offset = offsets.find(|(from, _)| *from <= event_ms);
+    let local_ms = event_ms.saturating_add_signed(offset.map_or(0, |(_, offset)| *offset));
+    let hour = u8::try_from(local_ms / HOUR_MS % 24).unwrap_or(0);
     counts.kept += 1;
     let sampling = match (record.sampled, context.sampling(record.exporter_id)) {
         (true, rate) if rate > 1 => Some(rate),
@@ -478,5 +482,5 @@ fn keep(
     hours
         .entry(hour)
         .or_default()
-        .push(record, event_ms, sampling);
+        .push(record, (event_ms, local_ms), sampling);
 }

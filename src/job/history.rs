@@ -12,7 +12,7 @@ use crate::parallel;
 use crate::store::AT_ONCE;
 use crate::store::Store;
 use crate::store::StoreError;
-use crate::table::hive::Day;
+use crate::table::period::Period;
 
 /// How a run of a day ended.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -47,7 +47,7 @@ pub struct Record {
     pub job: String,
     /// Pipeline.
     pub pipeline: String,
-    /// The day, 2016-07-08.
+    /// The day, 2016-07-08, or hour, 2016-07-08T07.
     pub day: String,
     /// klieg's version.
     pub version: String,
@@ -158,10 +158,10 @@ impl History {
         Ok(history)
     }
 
-    /// Returns the newest record of a day.
+    /// Returns the newest record of a day or hour.
     #[must_use]
-    pub fn last(&self, pipeline: &str, day: Day) -> Option<&Record> {
-        let day = day.to_string();
+    pub fn last(&self, pipeline: &str, period: Period) -> Option<&Record> {
+        let day = period.to_string();
         let mut records = self.records.iter();
         records.find(|record| record.pipeline == pipeline && record.day == day)
     }
@@ -177,10 +177,10 @@ impl History {
         newest.filter(|record| record.status == Status::Failed)
     }
 
-    /// Returns whether the newest run of a day failed.
+    /// Returns whether the newest run of a day or hour failed.
     #[must_use]
-    pub fn has_failed(&self, pipeline: &str, day: Day) -> bool {
-        let last = self.last(pipeline, day);
+    pub fn has_failed(&self, pipeline: &str, period: Period) -> bool {
+        let last = self.last(pipeline, period);
         last.is_some_and(|record| record.status == Status::Failed)
     }
 }

@@ -31,6 +31,7 @@ pub use run::DayOutcome;
 pub use run::DayResult;
 pub use run::RunError;
 pub use run::RunOptions;
+pub use run::open_store;
 pub use run::run_days;
 pub use spec::Job;
 pub use spec::JobError;

@@ -7,8 +7,8 @@ use serde::Serialize;
 use crate::job::History;
 use crate::job::Pipeline;
 use crate::job::RunError;
+use crate::step::day_table::DayTable;
 use crate::store;
-use crate::store::Manifest;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::files::Entry;
@@ -63,8 +63,8 @@ impl PipelineOverview {
         let layout = Layout::new(store.root(), name);
         let (mut published, mut foreign) = (Vec::new(), Vec::new());
         for day in table_days(store, &layout.table())? {
-            match Manifest::read(store, &layout.day(day))? {
-                Some(manifest) => published.push((day.to_string(), manifest.rows)),
+            match DayTable::read(store, &layout, day)? {
+                Some(table) => published.push((day.to_string(), table.rows)),
                 None => foreign.push(day.to_string()),
             }
         }

@@ -12,13 +12,14 @@ use crate::job::StepKind;
 use crate::step;
 use crate::step::StepError;
 use crate::step::inputs::Inputs;
+use crate::step::inputs::Landings;
 use crate::store;
 use crate::store::Manifest;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::landing::Listing;
-use crate::table::hive::Day;
 use crate::table::hive::Layout;
+use crate::table::period::Period;
 
 /// Which days of a range a run does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -66,7 +67,7 @@ impl Action {
 /// The plan of a day.
 #[derive(Clone, Debug, Serialize)]
 pub struct DayPlan {
-    /// The day.
+    /// The day or hour.
     pub day: String,
     /// What is done.
     pub action: Action,
@@ -96,21 +97,28 @@ pub struct DayPlan {
 /// What is published cannot be looked at.
 pub fn is_selected(
     job: &Job,
-    day: Day,
+    period: Period,
     which: Reprocess,
     (store, history): (&Store, &History),
 ) -> Result<bool, StoreError> {
     match which {
         Reprocess::Changed | Reprocess::All => Ok(true),
-        Reprocess::Failed => Ok(history.has_failed(job.pipeline.name(), day)),
-        Reprocess::Missing => is_missing(store, job, day),
+        Reprocess::Failed => Ok(history.has_failed(job.pipeline.name(), period)),
+        Reprocess::Missing => is_missing(store, job, period),
     }
 }
 
 /// True where a folder that the job publishes is not there.
-fn is_missing(store: &Store, job: &Job, day: Day) -> Result<bool, StoreError> {
+fn is_missing(store: &Store, job: &Job, period: Period) -> Result<bool, StoreError> {
     let layout = Layout::new(store.root(), job.pipeline.name());
-    for (_, target) in targets(&job.steps, &layout, day) {
+    if job.steps.contains(&StepKind::Ingest)
+        && step::ingest::published(store, &layout, period)?.is_none()
+    {
+        return Ok(true);
+    }
+    let results = job.steps.iter().copied();
+    let results: Vec<_> = results.filter(|step| *step != StepKind::Ingest).collect();
+    for (_, target) in targets(&results, &layout, period) {
         if Manifest::read(store, &target)?.is_none() {
             return Ok(true);
         }
@@ -122,7 +130,7 @@ fn is_missing(store: &Store, job: &Job, day: Day) -> Result<bool, StoreError> {
 struct Known {
     store: Store,
     history: History,
-    landed: Listing,
+    landed: Landings,
     /// Key and owner of each lock that a live run holds.
     locks: Vec<(String, String)>,
 }
@@ -134,7 +142,7 @@ struct Known {
 pub fn plan_days(
     job: &Job,
     store: &Store,
-    days: &[Day],
+    periods: &[Period],
     which: Reprocess,
 ) -> Result<Vec<DayPlan>, RunError> {
     let layout = Layout::new(store.root(), job.pipeline.name());
@@ -143,23 +151,28 @@ pub fn plan_days(
         store: store.clone(),
         history: History::read(store)?,
         landed: match job.steps.contains(&StepKind::Ingest) {
-            true => step::inputs::landed(store, &layout)?,
-            false => Listing::default(),
+            true => step::inputs::landed(&job.config, store, &layout)?,
+            false => Landings::of(Listing::default(), &job.config),
         },
         locks: store::held_locks(store)?,
     };
-    let plan = |day: &Day| plan_day(job, *day, which, &known);
-    days.iter().map(plan).collect()
+    let plan = |period: &Period| plan_day(job, *period, which, &known);
+    periods.iter().map(plan).collect()
 }
 
-fn plan_day(job: &Job, day: Day, which: Reprocess, known: &Known) -> Result<DayPlan, RunError> {
+fn plan_day(
+    job: &Job,
+    period: Period,
+    which: Reprocess,
+    known: &Known,
+) -> Result<DayPlan, RunError> {
     let store = &known.store;
     let layout = Layout::new(store.root(), job.pipeline.name());
-    let last = known.history.last(job.pipeline.name(), day);
-    let key = job.partition(day).key();
+    let last = known.history.last(job.pipeline.name(), period);
+    let key = job.partition(period).key();
     let locked = known.locks.iter().find(|(held, _)| *held == key);
     let mut plan = DayPlan {
-        day: day.to_string(),
+        day: period.to_string(),
         action: Action::Fail,
         reason: String::new(),
         last_run: last.map(|record| (record.status, record.started.clone())),
@@ -167,19 +180,19 @@ fn plan_day(job: &Job, day: Day, which: Reprocess, known: &Known) -> Result<DayP
         input_files: Vec::new(),
         input_bytes: 0,
         splits: 0,
-        writes: targets(&job.steps, &layout, day)
+        writes: targets(&job.steps, &layout, period)
             .iter()
             .map(|(_, path)| store.url(path))
             .collect(),
         expected_seconds: None,
         expected_memory_bytes: None,
     };
-    if !is_selected(job, day, which, (store, &known.history))? {
+    if !is_selected(job, period, which, (store, &known.history))? {
         (plan.action, plan.reason) = (Action::Skip, which.why_not().to_owned());
         return Ok(plan);
     }
     let all = which == Reprocess::All;
-    let is_current = step::suspicious::is_current(&job.config, store, &layout, day);
+    let is_current = step::suspicious::is_current(&job.config, store, &layout, period.day);
     if !job.steps.contains(&StepKind::Ingest) {
         (plan.action, plan.reason) = match is_current {
             Err(StepError::NoInput(reason)) => (Action::Fail, reason),
@@ -187,7 +200,8 @@ fn plan_day(job: &Job, day: Day, which: Reprocess, known: &Known) -> Result<DayP
         };
         return Ok(plan);
     }
-    let inputs = match step::inputs::inputs_of((&job.config, store), &layout, &known.landed, day) {
+    let inputs = match step::inputs::inputs_of((&job.config, store), &layout, &known.landed, period)
+    {
         Err(StepError::NoInput(reason)) => {
             plan.reason = reason;
             return Ok(plan);
@@ -197,7 +211,7 @@ fn plan_day(job: &Job, day: Day, which: Reprocess, known: &Known) -> Result<DayP
     plan.input_bytes = inputs.bytes();
     plan.splits = step::inputs::splits(&inputs.files, job.config.ingest.split_bytes).len();
     let analyses = job.steps.contains(&StepKind::Suspicious) && !matches!(is_current, Ok(true));
-    let published = Manifest::read(store, &layout.day(day))?;
+    let published = step::ingest::published(store, &layout, period)?;
     (plan.action, plan.reason) = match published {
         Some(manifest) if all => (
             Action::Replace,
@@ -281,12 +295,17 @@ fn action(
 
 /// Folders that the steps publish, with the names under which they are staged.
 #[must_use]
-pub fn targets(steps: &[StepKind], layout: &Layout, day: Day) -> Vec<(&'static str, PathBuf)> {
+pub fn targets(steps: &[StepKind], layout: &Layout, period: Period) -> Vec<(String, PathBuf)> {
     let mut folders = Vec::new();
     for step in steps {
         match step {
-            StepKind::Ingest => folders.push((step::ingest::NAME, layout.day(day))),
-            StepKind::Suspicious => folders.extend(step::suspicious::targets(layout, day)),
+            StepKind::Ingest => {
+                folders.push((step::ingest::staged_name(period), layout.raw(period)));
+            }
+            StepKind::Suspicious => {
+                let targets = step::suspicious::targets(layout, period.day).into_iter();
+                folders.extend(targets.map(|(name, target)| (name.to_owned(), target)));
+            }
         }
     }
     folders

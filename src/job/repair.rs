@@ -15,6 +15,9 @@ use crate::job::StepKind;
 use crate::job::run::DayError;
 use crate::job::run::owner;
 use crate::job::targets;
+use crate::step::ingest;
+use crate::step::ingest::staged_hour;
+use crate::step::ingest::staged_name;
 use crate::store::DayLock;
 use crate::store::Finished;
 use crate::store::Replaced;
@@ -22,14 +25,15 @@ use crate::store::StoreError;
 use crate::store::put_back;
 use crate::store::replaced;
 use crate::table::hive::Layout;
+use crate::table::period::Period;
 
 /// A publication that a killed run had left half done.
 #[derive(Debug)]
 pub struct Recovered {
     /// Name of the partition's lock.
     pub key: String,
-    /// The run that had begun it, `None` where another has finished it meanwhile; or why it is not finished.
-    pub result: Result<Option<String>, DayError>,
+    /// The runs that had begun it, none where another has finished it meanwhile; or why it is not finished.
+    pub result: Result<Vec<String>, DayError>,
 }
 
 /// Finishes what killed runs have begun to publish.
@@ -38,8 +42,8 @@ pub struct Recovered {
 /// The journal cannot be listed.
 pub fn recover(options: &RunOptions) -> Result<Vec<Recovered>, StoreError> {
     let finish = |key: &String| {
-        let _lock = DayLock::take(&options.store, key, &owner(&options.run_id))?;
-        recover_key(options, key)
+        let lock = DayLock::take(&options.store, key, &owner(&options.run_id))?;
+        recover_key(options, key, &lock)
     };
     let keys = options.store.half_published()?.into_iter();
     let recovered = keys.map(|key| Recovered {
@@ -49,17 +53,23 @@ pub fn recover(options: &RunOptions) -> Result<Vec<Recovered>, StoreError> {
     Ok(recovered.collect())
 }
 
-/// Finishes what a killed run has begun to publish of one partition, and writes the record that it has left out.
-pub(super) fn recover_key(options: &RunOptions, key: &str) -> Result<Option<String>, DayError> {
-    let Some(Finished { run, names }) = options.store.recover(key)? else {
-        return Ok(None);
-    };
-    if let Ok(partition) = key.parse::<Partition>() {
-        let outcome = json!({ "recovered_by": options.run_id, "folders": names });
-        let record = record(partition, options, (&run, Status::Published), outcome);
-        record.write(&options.store)?;
+/// Finishes what killed runs have begun to publish of one partition, and writes the records that they have left out.
+pub(super) fn recover_key(
+    options: &RunOptions,
+    key: &str,
+    lock: &DayLock,
+) -> Result<Vec<String>, DayError> {
+    let mut runs = Vec::new();
+    for Finished { run, names } in options.store.recover(key, lock)? {
+        if let Ok(mut partition) = key.parse::<Partition>() {
+            partition.period.hour = names.first().and_then(|name| staged_hour(name));
+            let outcome = json!({ "recovered_by": options.run_id, "folders": names });
+            let record = record(partition, options, (&run, Status::Published), outcome);
+            record.write(&options.store)?;
+        }
+        runs.push(run);
     }
-    Ok(Some(run))
+    Ok(runs)
 }
 
 /// A partition that was brought back.
@@ -90,21 +100,21 @@ pub fn roll_partition_back(
     let (store, run) = (&options.store, &options.run_id);
     let key = partition.key();
     let lock = DayLock::take(store, &key, &owner(run))?;
-    recover_key(options, &key)?;
+    recover_key(options, &key, &lock)?;
     let lineage = Lineage::of(&History::read(store)?, partition);
     let layout = Layout::new(store.root(), partition.pipeline.name());
     let kept = replaced(store, &key)?;
     let (mut folders, mut gone) = (Vec::new(), Vec::new());
-    for (name, target) in targets(&StepKind::ALL, &layout, partition.day) {
-        let wanted = lineage.after(to, name);
-        if wanted.is_none() || wanted == lineage.now(name) {
+    for (name, target) in targets(steps_of(partition), &layout, partition.period) {
+        let wanted = lineage.after(to, &name);
+        if wanted.is_none() || wanted == lineage.now(&name) {
             continue;
         }
         let holds =
-            |kept: &&Replaced| kept.name == name && lineage.before(&kept.by, name) == wanted;
+            |kept: &&Replaced| kept.name == name && lineage.before(&kept.by, &name) == wanted;
         match kept.iter().find(holds) {
             Some(kept) => folders.push((kept.clone(), target)),
-            None => gone.push(name.to_owned()),
+            None => gone.push(name.clone()),
         }
     }
     let mut done = RolledBack {
@@ -125,6 +135,14 @@ pub fn roll_partition_back(
     Ok(done)
 }
 
+/// Steps whose folders a partition has.
+fn steps_of(partition: Partition) -> &'static [StepKind] {
+    match partition.period.hour {
+        Some(_) => &[StepKind::Ingest],
+        None => &StepKind::ALL,
+    }
+}
+
 fn record(
     partition: Partition,
     options: &RunOptions,
@@ -136,7 +154,7 @@ fn record(
         run: run.to_owned(),
         job: String::new(),
         pipeline: partition.pipeline.name().to_owned(),
-        day: partition.day.to_string(),
+        day: partition.period.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         status,
         started: clock.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
@@ -155,18 +173,29 @@ struct Lineage {
 
 impl Lineage {
     fn of(history: &History, partition: Partition) -> Self {
-        let (pipeline, day) = (partition.pipeline.name(), partition.day.to_string());
+        let pipeline = partition.pipeline.name();
         let mut lineage = Self { states: Vec::new() };
         // Newest first.
         for record in history.records.iter().rev() {
-            if record.pipeline == pipeline && record.day == day {
-                lineage.add(record);
+            let period = record.day.parse::<Period>().ok();
+            if let Some(period) = period.filter(|_| record.pipeline == pipeline)
+                && period.day == partition.period.day
+            {
+                lineage.add(record, partition.period, period);
             }
         }
         lineage
     }
 
-    fn add(&mut self, record: &Record) {
+    /// Adds a record of the day, which changes its hours too, or of an hour, which changes the day too.
+    fn add(&mut self, record: &Record, own: Period, changed_period: Period) {
+        if own.hour.is_some()
+            && changed_period
+                .hour
+                .is_some_and(|hour| own.hour != Some(hour))
+        {
+            return;
+        }
         let mut state = self
             .states
             .last()
@@ -174,6 +203,8 @@ impl Lineage {
             .unwrap_or_default();
         let to = record.outcome["to"].as_str();
         for name in changed(record) {
+            let is_raw = name == ingest::NAME || staged_hour(&name).is_some();
+            let name = if is_raw { staged_name(own) } else { name };
             let maker = match to {
                 Some(to) => self.after(to, &name).unwrap_or_default().to_owned(),
                 None => record.run.clone(),
@@ -205,7 +236,7 @@ fn changed(record: &Record) -> Vec<String> {
         return names.map(str::to_owned).collect();
     }
     let layout = Layout::new(std::path::Path::new("/"), &record.pipeline);
-    let Ok(day) = record.day.parse() else {
+    let Ok(period) = record.day.parse() else {
         return Vec::new();
     };
     let steps = record.outcome["steps"].as_array().into_iter().flatten();
@@ -215,6 +246,6 @@ fn changed(record: &Record) -> Vec<String> {
         StepKind::ALL.into_iter().find(|kind| kind.name() == name)
     });
     let kinds: Vec<_> = kinds.collect();
-    let targets = targets(&kinds, &layout, day).into_iter();
-    targets.map(|(name, _)| name.to_owned()).collect()
+    let targets = targets(&kinds, &layout, period).into_iter();
+    targets.map(|(name, _)| name).collect()
 }

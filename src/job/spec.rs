@@ -7,7 +7,7 @@ use crate::config::Layers;
 use crate::config::Origin;
 use crate::job::Partition;
 use crate::step;
-use crate::table::hive::Day;
+use crate::table::period::Period;
 
 /// What kind of records a job works on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -41,6 +41,12 @@ pub enum StepKind {
 impl StepKind {
     /// All, in the order in which they can run.
     pub const ALL: [Self; 2] = [Self::Ingest, Self::Suspicious];
+
+    /// True where an hour can be done alone.
+    #[must_use]
+    pub fn takes_hours(self) -> bool {
+        self == Self::Ingest
+    }
 
     /// Returns its name.
     #[must_use]
@@ -134,13 +140,20 @@ impl Job {
 }
 
 impl Job {
-    /// Returns the partition of a day.
+    /// Returns the partition of a day or an hour.
     #[must_use]
-    pub fn partition(&self, day: Day) -> Partition {
+    pub fn partition(&self, period: Period) -> Partition {
         Partition {
             pipeline: self.pipeline,
-            day,
+            period,
         }
+    }
+
+    /// Returns the first step that works on days alone.
+    #[must_use]
+    pub fn step_of_days(&self) -> Option<StepKind> {
+        let mut steps = self.steps.iter().copied();
+        steps.find(|step| !step.takes_hours())
     }
 }
 

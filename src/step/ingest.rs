@@ -23,14 +23,20 @@ use crate::step::Context;
 use crate::step::Outcome;
 use crate::step::StepError;
 use crate::step::Unit;
+use crate::step::day_table::DayTable;
 use crate::step::inputs::Inputs;
-use crate::step::inputs::inputs;
+use crate::step::inputs::inputs_of;
+use crate::step::inputs::landed;
 use crate::step::inputs::settle;
 use crate::step::inputs::splits;
 use crate::step::inputs::vanished;
 use crate::store::AT_ONCE;
 use crate::store::Manifest;
 use crate::store::Store;
+use crate::store::StoreError;
+use crate::table::hive::Layout;
+use crate::table::period::Period;
+use crate::table::period::Zone;
 
 /// Name of the step.
 pub const NAME: &str = "ingest";
@@ -83,11 +89,18 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
     let Context {
         config,
         layout,
-        day,
+        period,
         ..
     } = *context;
-    let inputs = inputs(config, context.store, layout, day)?;
-    let target = layout.day(day);
+    let store = context.store;
+    let inputs = inputs_of(
+        (config, store),
+        layout,
+        &landed(config, store, layout)?,
+        period,
+    )?;
+    let target = layout.raw(period);
+    let name = staged_name(period);
     for path in &inputs.unfinished {
         context
             .events
@@ -98,10 +111,10 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
     }
     let totals = decode(context, &inputs).await?;
     check_rejects(config, &totals, inputs.bytes())?;
-    check_emptied(context, &totals, &target)?;
-    verify(context.store, &context.staging.staged(NAME), &totals)?;
+    check_emptied(context, &totals)?;
+    verify(context.store, &context.staging.staged(&name), &totals)?;
     let manifest = manifest(&inputs, &totals);
-    let folders = [(NAME, target.as_path(), manifest.clone())];
+    let folders = [(name.as_str(), target.as_path(), manifest.clone())];
     context.staging.publish(context.lock, &folders)?;
     let Counts {
         read,
@@ -113,7 +126,7 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
         context.events.line(&format!("ingest: rejected: {reject}"));
     }
     context.events.line(&format!(
-        "ingest: {read} records read = {kept} kept + {outside} of other days + {} rejected{}; files published: {} in {}",
+        "ingest: {read} records read = {kept} kept + {outside} of other times + {} rejected{}; files published: {} in {}",
         totals.counts.rejected_total(),
         step::by_reason(rejected),
         totals.parts.len(),
@@ -122,20 +135,47 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
     Ok(outcome(true, manifest, context.store.url(&target)))
 }
 
-/// Returns the published day where it is up to date, or where raw files that it was made of are gone.
+/// Returns the name under which a day or an hour is staged.
+#[must_use]
+pub fn staged_name(period: Period) -> String {
+    let hour = period.hour.map(|hour| format!("-h{hour:02}"));
+    format!("{NAME}{}", hour.unwrap_or_default())
+}
+
+/// Returns the hour of such a name; `None` for a day, or another name.
+#[must_use]
+pub fn staged_hour(name: &str) -> Option<u8> {
+    name.strip_prefix(NAME)?.strip_prefix("-h")?.parse().ok()
+}
+
+/// Returns the manifest of a day that is there as one, or of an hour that was published alone.
+///
+/// # Errors
+/// It cannot be looked at.
+pub fn published(
+    store: &Store,
+    layout: &Layout,
+    period: Period,
+) -> Result<Option<Manifest>, StoreError> {
+    match period.hour {
+        Some(_) => Manifest::read(store, &layout.raw(period)),
+        None => Ok(DayTable::read(store, layout, period.day)?.and_then(|table| table.manifest)),
+    }
+}
+
+/// Returns what is published where it is up to date, or where raw files that it was made of are gone.
 fn keep_published(
     context: &Context<'_>,
     inputs: &Inputs,
     target: &Path,
 ) -> Result<Option<Outcome>, StepError> {
-    let day = context.day;
-    let store = context.store;
-    let published = Manifest::read(store, target)?.filter(|_| !context.redo);
+    let (period, store) = (context.period, context.store);
+    let published = published(store, context.layout, period)?.filter(|_| !context.redo);
     if let Some(manifest) = &published
         && let Some(gone) = vanished(store, manifest)?
     {
         context.events.line(&format!(
-            "ingest: {day} is kept as published ({} rows): {gone} was read for it and is gone; --reprocess all makes the day from what is left",
+            "ingest: {period} is kept as published ({} rows): {gone} was read for it and is gone; --reprocess all makes it from what is left",
             manifest.rows
         ));
         return Ok(Some(outcome(false, manifest.clone(), store.url(target))));
@@ -144,7 +184,7 @@ fn keep_published(
         && manifest.fingerprint == inputs.fingerprint
     {
         context.events.line(&format!(
-            "ingest: {day} is up to date ({} rows), skipped",
+            "ingest: {period} is up to date ({} rows), skipped",
             manifest.rows
         ));
         return Ok(Some(outcome(false, manifest, store.url(target))));
@@ -154,27 +194,31 @@ fn keep_published(
 
 /// Decodes the inputs into the staging folder.
 async fn decode(context: &Context<'_>, inputs: &Inputs) -> Result<Totals, StepError> {
-    let Context { config, day, .. } = *context;
+    let Context { config, period, .. } = *context;
     let store = context.store;
     settle(store, inputs, config.ingest.settle_ms, (context.now)())?;
     let splits = splits(&inputs.files, config.ingest.split_bytes);
     context.events.line(&format!(
-        "ingest: {day}, files: {}, bytes: {}, splits: {}",
+        "ingest: {period}, files: {}, bytes: {}, splits: {}",
         inputs.files.len(),
         inputs.bytes(),
         splits.len(),
     ));
+    let (name, range) = (staged_name(period), period.range_ms(config.zone));
     let spec = IngestSpec {
-        day_start_ms: day.start_ms(),
+        offsets: Zone::from(config.zone).offsets(&range),
+        start_ms: range.start,
+        end_ms: range.end,
+        has_hour_folders: period.hour.is_none(),
         event_time: config.ingest.event_time,
-        staging: context.staging.folder(NAME)?.display().to_string(),
-        deliver: (!store.is_local()).then(|| context.staging.staged(NAME).display().to_string()),
+        staging: context.staging.folder(&name)?.display().to_string(),
+        deliver: (!store.is_local()).then(|| context.staging.staged(&name).display().to_string()),
         tag: inputs.fingerprint.chars().take(8).collect(),
         threads: config.threads,
     };
     let mut totals = Totals::default();
     let work = context.engine.ingest(spec, &splits);
-    let label = format!("ingest: {day}");
+    let label = format!("ingest: {period}");
     let reports = context
         .watched(&label, (inputs.bytes(), Unit::Bytes), work)
         .await;
@@ -222,25 +266,25 @@ fn check_rejects(config: &Config, totals: &Totals, bytes: u64) -> Result<(), Ste
     })
 }
 
-/// Says so where files have records and none is of this day; a day that was full is not emptied by them unless that is asked for.
-fn check_emptied(context: &Context<'_>, totals: &Totals, target: &Path) -> Result<(), StepError> {
+/// Says so where files have records and none is of this time; a day that was full is not emptied by them unless that is asked for.
+fn check_emptied(context: &Context<'_>, totals: &Totals) -> Result<(), StepError> {
     let outside = totals.counts.outside;
     if totals.counts.kept > 0 || outside == 0 {
         return Ok(());
     }
-    let (day, event_time) = (context.day, context.config.ingest.event_time);
-    let published = Manifest::read(context.store, target)?
+    let (period, event_time) = (context.period, context.config.ingest.event_time);
+    let published = published(context.store, context.layout, period)?
         .filter(|manifest| manifest.rows > 0 && !context.redo);
     match published {
         Some(Manifest { rows, .. }) => Err(StepError::Emptied {
-            day,
+            period,
             outside,
             event_time,
             rows,
         }),
         None => {
             context.events.line(&format!(
-                "ingest: warning: none of {outside} records is of {day} by its time of {event_time} (ingest.event_time)"
+                "ingest: warning: none of {outside} records is of {period} by its time of {event_time} (ingest.event_time)"
             ));
             Ok(())
         }

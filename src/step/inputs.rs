@@ -1,7 +1,9 @@
 //! Which raw files a day is made of, and whether they are those of what is published.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
@@ -24,19 +26,19 @@ use crate::store::fingerprint;
 use crate::store::landing;
 use crate::store::landing::Landed;
 use crate::store::landing::Listing;
-use crate::table::hive::DAY_MS;
-use crate::table::hive::Day;
 use crate::table::hive::HOUR_MS;
 use crate::table::hive::Layout;
+use crate::table::period::Period;
+use crate::table::period::Zone;
 
-/// Files named so far from the day are not opened to ask for their time range.
+/// Files named so far from the period are not opened to ask for their time range.
 const NAMED_FAR_MS: u64 = 25 * HOUR_MS;
 /// HDFS closes the files of a writer that is gone after so long at the latest.
 const OPEN_MAX: Duration = Duration::from_secs(3600);
 /// Settings that decide whether a day is published, not what is in it.
 const JUDGES: [&str; 2] = ["ingest.settle", "ingest.rejects_max"];
 
-/// The raw files that can hold events of a day.
+/// The raw files that can hold events of a day or an hour.
 #[derive(Clone, Debug)]
 pub struct Inputs {
     /// By path.
@@ -57,52 +59,148 @@ impl Inputs {
     }
 }
 
-/// Finds the raw files of a day.
-///
-/// # Errors
-/// The landing folder cannot be read, or holds no file for this day.
-pub fn inputs(
-    config: &Config,
-    store: &Store,
-    layout: &Layout,
-    day: Day,
-) -> Result<Inputs, StepError> {
-    inputs_of((config, store), layout, &landed(store, layout)?, day)
+/// Raw files of the landing folder, in the order of the times in their names; what a file notes of itself is asked once.
+#[derive(Debug)]
+pub struct Landings {
+    listing: Listing,
+    /// Time in the name, and index.
+    by_time: Vec<(u64, usize)>,
+    nameless: Vec<usize>,
+    /// What each file notes of the times of its flows.
+    noted: Vec<OnceLock<Option<(u64, u64)>>>,
+    /// Files that are followed by another of their folder within the slack: they end there.
+    is_short: Vec<bool>,
 }
 
 /// Lists the landing folder.
 ///
 /// # Errors
 /// It cannot be read.
-pub fn landed(store: &Store, layout: &Layout) -> Result<Listing, StoreError> {
-    landing::list(store, &layout.landing())
+pub fn landed(config: &Config, store: &Store, layout: &Layout) -> Result<Landings, StoreError> {
+    let listing = landing::list(store, &layout.landing())?;
+    Ok(Landings::of(listing, config))
 }
 
-/// Finds the raw files of a day in a listing.
+impl Landings {
+    /// Sorts a listing.
+    #[must_use]
+    pub fn of(listing: Listing, config: &Config) -> Self {
+        let zone = Zone::from(config.zone);
+        let (mut by_time, mut nameless) = (Vec::new(), Vec::new());
+        for (index, file) in listing.files.iter().enumerate() {
+            match file.named {
+                Some(named) => by_time.push((zone.first_ms(named), index)),
+                None => nameless.push(index),
+            }
+        }
+        by_time.sort_unstable();
+        let mut landings = Self {
+            noted: listing.files.iter().map(|_| OnceLock::new()).collect(),
+            is_short: vec![false; listing.files.len()],
+            listing,
+            by_time,
+            nameless,
+        };
+        landings.mark_short(config.ingest.slack_ms);
+        landings
+    }
+
+    fn mark_short(&mut self, slack_ms: u64) {
+        let mut next_of_folder: BTreeMap<&Path, u64> = BTreeMap::new();
+        for &(time, index) in self.by_time.iter().rev() {
+            let folder = self
+                .listing
+                .files
+                .get(index)
+                .and_then(|file| file.path.parent());
+            let next = folder.and_then(|folder| next_of_folder.insert(folder, time));
+            if let Some(is_short) = self.is_short.get_mut(index) {
+                *is_short = next.is_some_and(|next| next > time && next - time <= slack_ms);
+            }
+        }
+    }
+
+    /// Files that can hold events of a time, by path.
+    fn of_range(&self, config: &Config, store: &Store, range: &Range<u64>) -> Vec<&Landed> {
+        let first = range.start.saturating_sub(NAMED_FAR_MS);
+        let from = self.by_time.partition_point(|(time, _)| *time < first);
+        let near = self.by_time.get(from..).unwrap_or_default().iter();
+        let near = near.take_while(|(time, _)| *time < range.end.saturating_add(NAMED_FAR_MS));
+        let near = near.map(|&(time, index)| (Some(time), index));
+        let nameless = self.nameless.iter().map(|&index| (None, index));
+        let found = near.chain(nameless);
+        let mut found: Vec<_> = found
+            .filter(|&(named_ms, index)| self.can_hold((config, store), (named_ms, index), range))
+            .map(|(_, index)| index)
+            .collect();
+        found.sort_unstable();
+        let files = found
+            .into_iter()
+            .filter_map(|index| self.listing.files.get(index));
+        files.collect()
+    }
+
+    /// The time in the name with slack decides, where that is near and the file may be of a long time also the range that the collector
+    /// noted; a file that says nothing is read for every period.
+    fn can_hold(
+        &self,
+        (config, store): (&Config, &Store),
+        (named_ms, index): (Option<u64>, usize),
+        range: &Range<u64>,
+    ) -> bool {
+        let slack_ms = config.ingest.slack_ms;
+        let meets = |first: u64, last: u64| first < range.end && last >= range.start;
+        if let Some(named) = named_ms {
+            if meets(
+                named.saturating_sub(slack_ms),
+                named.saturating_add(slack_ms),
+            ) {
+                return true;
+            }
+            if self.is_short.get(index) == Some(&true) {
+                return false;
+            }
+        }
+        // The range is that of flows, not of their receipt.
+        if config.ingest.event_time == EventTime::Received {
+            return named_ms.is_none();
+        }
+        match self.noted(store, index) {
+            Some((first, last)) => meets(first, last),
+            None => named_ms.is_none(),
+        }
+    }
+
+    fn noted(&self, store: &Store, index: usize) -> Option<(u64, u64)> {
+        let (file, noted) = (self.listing.files.get(index)?, self.noted.get(index)?);
+        *noted.get_or_init(|| {
+            let (open, bytes) = store.files().open(&file.path).ok()?;
+            let noted = NfcapdFile::open(open, bytes).ok()?.statistics()?;
+            let is_range = noted.first_ms > 0 && noted.first_ms <= noted.last_ms;
+            is_range.then_some((noted.first_ms, noted.last_ms))
+        })
+    }
+}
+
+/// Finds the raw files of a day or an hour.
 ///
 /// # Errors
 /// There is none.
 pub fn inputs_of(
     (config, store): (&Config, &Store),
     layout: &Layout,
-    listing: &Listing,
-    day: Day,
+    landings: &Landings,
+    period: Period,
 ) -> Result<Inputs, StepError> {
-    let (slack_ms, event_time) = (config.ingest.slack_ms, config.ingest.event_time);
-    let (wanted, others): (Vec<_>, Vec<_>) = listing
-        .files
-        .iter()
-        .partition(|file| can_hold(store, file, day, (slack_ms, event_time)));
-    let unfinished: Vec<_> = listing
-        .unfinished
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
+    let range = period.range_ms(config.zone);
+    let wanted = landings.of_range(config, store, &range);
+    let unfinished = landings.listing.unfinished.iter();
+    let unfinished: Vec<_> = unfinished.map(|path| path.display().to_string()).collect();
     if wanted.is_empty() {
         return Err(StepError::NoInput(format!(
-            "{}: no raw file for {day} ({} files of other days, {} still being written); put nfcapd files below it, or choose another --date",
+            "{}: no raw file for {period} ({} files of other times, {} still being written); put nfcapd files below it, or choose another --date",
             store.url(&layout.landing()),
-            others.len(),
+            landings.listing.files.len(),
             unfinished.len(),
         )));
     }
@@ -118,14 +216,12 @@ pub fn inputs_of(
     let texts = files
         .iter()
         .map(|file| format!("{}\t{}\t{}", file.path, file.bytes, file.modified_ns));
-    let settings = config
-        .texts
-        .iter()
-        .filter(|(key, _)| key.starts_with("ingest.") && !JUDGES.contains(&key.as_str()));
+    let settings = config.texts.iter().filter(|(key, _)| is_of_content(key));
     let settings = settings.map(|(key, value)| format!("{key}={value}"));
     let parts: Vec<_> = texts
         .chain(settings)
         .chain([env!("CARGO_PKG_VERSION").to_owned()])
+        .chain(period.hour.map(|hour| format!("hour {hour}")))
         .collect();
     Ok(Inputs {
         fingerprint: fingerprint(parts.iter().map(String::as_str)),
@@ -135,43 +231,9 @@ pub fn inputs_of(
     })
 }
 
-/// The time in the name with slack decides, where that is near the day also the range that the collector noted; a file that
-/// says nothing is read for every day.
-fn can_hold(
-    store: &Store,
-    file: &Landed,
-    day: Day,
-    (slack_ms, event_time): (u64, EventTime),
-) -> bool {
-    let (start, end) = (day.start_ms(), day.start_ms() + DAY_MS);
-    let meets = |first: u64, last: u64| first < end && last >= start;
-    if let Some(named) = file.named_ms {
-        if meets(
-            named.saturating_sub(slack_ms),
-            named.saturating_add(slack_ms),
-        ) {
-            return true;
-        }
-        if !meets(
-            named.saturating_sub(NAMED_FAR_MS),
-            named.saturating_add(NAMED_FAR_MS),
-        ) {
-            return false;
-        }
-    }
-    // The range is that of flows, not of their receipt.
-    if event_time == EventTime::Received {
-        return file.named_ms.is_none();
-    }
-    let opened = store.files().open(&file.path).ok();
-    let statistics =
-        opened.and_then(|(open, bytes)| NfcapdFile::open(open, bytes).ok()?.statistics());
-    match statistics {
-        Some(noted) if noted.first_ms > 0 && noted.first_ms <= noted.last_ms => {
-            meets(noted.first_ms, noted.last_ms)
-        }
-        _ => file.named_ms.is_none(),
-    }
+/// True for settings that decide what is in the table.
+fn is_of_content(key: &str) -> bool {
+    key == "timezone" || (key.starts_with("ingest.") && !JUDGES.contains(&key))
 }
 
 /// Groups consecutive files to splits of about `split_bytes`.

@@ -1,5 +1,6 @@
 //! Steps: input tables to output tables. A step neither knows YAML nor a terminal.
 
+pub mod day_table;
 pub mod ingest;
 pub mod inputs;
 mod outputs;
@@ -25,8 +26,8 @@ use crate::store::PublishError;
 use crate::store::Staging;
 use crate::store::Store;
 use crate::store::StoreError;
-use crate::table::hive::Day;
 use crate::table::hive::Layout;
+use crate::table::period::Period;
 
 /// Who is told what happens.
 pub trait Events: Send + Sync {
@@ -46,8 +47,8 @@ pub struct Context<'a> {
     pub lock: &'a DayLock,
     /// Where tables lie.
     pub layout: &'a Layout,
-    /// The day.
-    pub day: Day,
+    /// What is published as one.
+    pub period: Period,
     /// What runs plans.
     pub engine: &'a Engine,
     /// Where outputs are made.
@@ -172,12 +173,12 @@ pub enum StepError {
     },
     /// All records are of other days, and the published day has rows.
     #[error(
-        "none of {outside} records is of {day} by its time of {event_time} (ingest.event_time), and {rows} rows are published; nothing was changed; --reprocess all empties the day"
+        "none of {outside} records is of {period} by its time of {event_time} (ingest.event_time), and {rows} rows are published; nothing was changed; --reprocess all empties it"
     )]
     Emptied {
-        /// The day.
-        day: Day,
-        /// Records of other days.
+        /// The day or hour.
+        period: Period,
+        /// Records of other times.
         outside: u64,
         /// Which time decides.
         event_time: EventTime,

@@ -32,6 +32,7 @@ use crate::step::Context;
 use crate::step::Outcome;
 use crate::step::StepError;
 use crate::step::Unit;
+use crate::step::day_table::DayTable;
 use crate::step::outputs::staged_files;
 use crate::step::outputs::write_results;
 use crate::step::outputs::write_table;
@@ -52,44 +53,45 @@ use crate::word::flow::FlowWord;
 pub const NAME: &str = "suspicious";
 /// Names of the staged folders.
 const SCORES: &str = "scores";
-const FLOW_SCORES: &str = "flow_scores";
-const FLOW_GROUPS: &str = "flow_groups";
+/// Name of the staged folder of Spot's scores.
+pub const FLOW_SCORES: &str = "flow_scores";
+/// Name of the staged folder of the list.
+pub const FLOW_GROUPS: &str = "flow_groups";
 pub(super) const MODEL: &str = "model";
 /// Spot's text results.
 const RESULTS_FILE: &str = "flow_results.csv";
 
-/// Table files of a day.
-struct DayTable {
+/// The table of a day and what the results are made of.
+struct Source {
     files: Vec<String>,
     fingerprint: String,
     rows: u64,
+    missing_hours: Vec<u8>,
 }
 
-fn day_table(
-    config: &Config,
-    store: &Store,
-    layout: &Layout,
-    day: Day,
-) -> Result<DayTable, StepError> {
-    let folder = layout.day(day);
-    let Some(manifest) = Manifest::read(store, &folder)? else {
+fn source(config: &Config, store: &Store, layout: &Layout, day: Day) -> Result<Source, StepError> {
+    let folder = layout.raw(day);
+    let Some(table) = DayTable::read(store, layout, day)? else {
         return Err(StepError::NoInput(format!(
             "{}: the table `flow` has no complete partition of {}; run the step ingest first",
             store.url(&folder),
             day
         )));
     };
-    let path = |(name, _): &(String, u64)| store.url(&folder.join(name));
-    let files = manifest.files.iter().map(path).collect();
+    let path = |name: &String| store.url(&folder.join(name));
+    let files = table.files.iter().map(path).collect();
     let settings = config.texts.iter();
     let settings = settings.filter(|(key, _)| key.starts_with("suspicious.") || *key == "seed");
     let settings = settings.map(|(key, value)| format!("{key}={value}"));
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    let parts: Vec<_> = settings.chain([version, manifest.fingerprint]).collect();
-    Ok(DayTable {
+    let parts: Vec<_> = settings
+        .chain([version, table.fingerprint.clone()])
+        .collect();
+    Ok(Source {
         files,
         fingerprint: fingerprint(parts.iter().map(String::as_str)),
-        rows: manifest.rows,
+        rows: table.rows,
+        missing_hours: table.missing_hours(),
     })
 }
 
@@ -103,14 +105,14 @@ pub fn is_current(
     layout: &Layout,
     day: Day,
 ) -> Result<bool, StepError> {
-    let table = day_table(config, store, layout, day)?;
+    let table = source(config, store, layout, day)?;
     Ok(current(store, &table, &targets(layout, day))?.is_some())
 }
 
 /// Returns the manifest of the first folder where all folders are up to date.
 fn current(
     store: &Store,
-    table: &DayTable,
+    table: &Source,
     targets: &[(&'static str, PathBuf)],
 ) -> Result<Option<Manifest>, StepError> {
     let mut first = None;
@@ -132,11 +134,11 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
     let Context {
         config,
         layout,
-        day,
+        period,
         ..
     } = *context;
-    let store = context.store;
-    let table = day_table(config, store, layout, day)?;
+    let (store, day) = (context.store, period.day);
+    let table = source(config, store, layout, day)?;
     let targets = targets(layout, day);
     if !context.redo
         && let Some(manifest) = current(store, &table, &targets)?
@@ -145,6 +147,16 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
             .events
             .line(&format!("suspicious: {day} is up to date, skipped"));
         return Ok(outcome(false, manifest, store, &targets));
+    }
+    if !table.missing_hours.is_empty() {
+        let hours: Vec<_> = table
+            .missing_hours
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let hours = hours.join(", ");
+        let text = format!("suspicious: warning: hours {hours} of {day} are not published");
+        context.events.line(&text);
     }
     let documents = count(context, &table).await?;
     let analysis = Analysis::run(context, &documents)?;
@@ -202,7 +214,7 @@ fn outcome(
 }
 
 /// Counts the words of each IP.
-async fn count(context: &Context<'_>, table: &DayTable) -> Result<Documents, StepError> {
+async fn count(context: &Context<'_>, table: &Source) -> Result<Documents, StepError> {
     if table.files.is_empty() {
         return Ok(Documents::default());
     }
@@ -431,7 +443,7 @@ fn chosen(ranking: &Ranking, limit: usize) -> Vec<u32> {
 /// Scans the table once for the lowest flows and the flows of chosen groups.
 async fn probe_flows(
     context: &Context<'_>,
-    table: &DayTable,
+    table: &Source,
     analysis: &Analysis,
 ) -> Result<Found, StepError> {
     let mut found = Found::default();
@@ -456,7 +468,7 @@ async fn probe_flows(
 
 fn write(
     context: &Context<'_>,
-    table: &DayTable,
+    table: &Source,
     rows: &[GroupRow],
     found: &Found,
     report: serde_json::Value,

@@ -1,11 +1,13 @@
 //! The journal of a publication: what a run that was killed in the middle of it has left to do.
 //!
 //! ```text
-//! all folders staged and verified ─► lock still ours ─► journal ─► for each folder: old one to the trash, staged one in its place
-//!                                                                  ─► _SUCCESS ─► journal removed
+//! all folders staged and verified ─► lock still ours ─► journal ─► for each folder: lock still ours ─► old one to the trash, staged
+//!              one in its place ─► catalog is told ─► _SUCCESS ─► journal removed
 //! ```
 //! Once there is a journal, everything that it names is complete: whoever finds it finishes the publication, in any state in
-//! which it was left. Before that nothing of what is published was touched.
+//! which it was left. Before that nothing of what is published was touched. A journal has the name of its run, so that a run that was
+//! frozen for longer than its lease and wakes up never takes that of another for its own; it finds that the lock is lost before the next
+//! folder, and the renames that it was about to do fail, since whoever took over has done them.
 
 use std::io;
 use std::path::Path;
@@ -16,6 +18,7 @@ use serde::Serialize;
 
 use crate::store::DayLock;
 use crate::store::LockError;
+use crate::store::Publication;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::fail;
@@ -77,6 +80,9 @@ pub enum PublishError {
     /// Before anything was changed.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// In the middle, by a run that has the lock now and finished what was begun.
+    #[error("{0}; the run that has it now finishes what was begun")]
+    Overtaken(#[source] LockError),
     /// In the middle.
     #[error(
         "{error}; the publication is half done: run again, or klieg recover, when that is mended"
@@ -94,11 +100,9 @@ pub enum PublishError {
     },
 }
 
-fn path(store: &Store, key: &str) -> PathBuf {
-    store
-        .work_area()
-        .join("journal")
-        .join(format!("{key}.json"))
+/// Journals of a partition.
+fn folder(store: &Store, key: &str) -> PathBuf {
+    store.work_area().join("journal").join(key)
 }
 
 /// Publishes folders that are staged and verified.
@@ -114,21 +118,32 @@ pub(super) fn publish(
         files.make_folder(folder).map_err(store.at(folder))?;
     }
     fail::point("before the fence");
-    lock.fence()?;
+    fence(lock)?;
     fail::point("before the journal");
     let journal = Journal {
         version: VERSION,
         run: run.to_owned(),
         swaps,
     };
-    let path = path(store, key);
+    let folder = folder(store, key);
+    let path = folder.join(format!("{run}.json"));
     let text =
         serde_json::to_vec_pretty(&journal).map_err(|error| store.at(&path)(error.into()))?;
-    let folder = path.parent().unwrap_or(&path);
-    files.make_folder(folder).map_err(store.at(folder))?;
+    files.make_folder(&folder).map_err(store.at(&folder))?;
     files.put(&path, &text).map_err(store.at(&path))?;
     fail::point("after the journal");
-    finish(store, &path, &journal).map_err(|error| PublishError::HalfDone { error })
+    finish(store, (key, lock), &path, &journal)
+}
+
+/// Before the journal nothing is begun.
+fn fence(lock: &DayLock) -> Result<(), PublishError> {
+    lock.fence().map_err(|error| match error {
+        LockError::Lost { path, error } => PublishError::Lock(LockError::Lost {
+            path,
+            error: io::Error::new(error.kind(), format!("{error}; nothing was published")),
+        }),
+        other => PublishError::Lock(other),
+    })
 }
 
 /// What a killed run had begun to publish.
@@ -140,54 +155,90 @@ pub struct Finished {
     pub names: Vec<String>,
 }
 
-/// Finishes what a killed run of this key has begun to publish. The caller holds the lock.
-pub(super) fn recover(store: &Store, key: &str) -> Result<Option<Finished>, PublishError> {
-    let path = path(store, key);
-    let Some(text) = store.read(&path).map_err(store.at(&path))? else {
-        return Ok(None);
-    };
-    let journal = serde_json::from_slice::<Journal>(&text)
-        .ok()
-        .filter(|journal| journal.version == VERSION);
-    let Some(journal) = journal else {
-        return Err(PublishError::Version {
-            path: store.url(&path),
+/// Finishes what killed runs of this key have begun to publish, the oldest first.
+pub(super) fn recover(
+    store: &Store,
+    key: &str,
+    lock: &DayLock,
+) -> Result<Vec<Finished>, PublishError> {
+    let folder = folder(store, key);
+    let mut finished = Vec::new();
+    for entry in store.list(&folder).map_err(store.at(&folder))? {
+        let path = entry.path;
+        let Some(text) = store.read(&path).map_err(store.at(&path))? else {
+            continue;
+        };
+        let journal = serde_json::from_slice::<Journal>(&text)
+            .ok()
+            .filter(|journal| journal.version == VERSION);
+        let Some(journal) = journal else {
+            return Err(PublishError::Version {
+                path: store.url(&path),
+            });
+        };
+        finish(store, (key, lock), &path, &journal)?;
+        finished.push(Finished {
+            names: journal.swaps.iter().map(name).collect(),
+            run: journal.run,
         });
-    };
-    finish(store, &path, &journal).map_err(|error| PublishError::HalfDone { error })?;
-    Ok(Some(Finished {
-        names: journal.swaps.iter().map(name).collect(),
-        run: journal.run,
-    }))
+    }
+    Ok(finished)
 }
 
 /// Keys of all journals.
 pub(super) fn pending(store: &Store) -> io::Result<Vec<String>> {
-    let entries = store.list(&store.work_area().join("journal"))?;
-    let keys = entries.iter().map(|entry| entry.name());
-    let keys = keys.filter_map(|name| name.strip_suffix(".json").map(str::to_owned));
-    Ok(keys.collect())
-}
-
-fn finish(store: &Store, path: &Path, journal: &Journal) -> Result<(), StoreError> {
-    for (index, swap) in journal.swaps.iter().enumerate() {
-        finish_swap(store, swap)?;
-        fail::point(&format!("after folder {index}"));
-    }
-    for swap in &journal.swaps {
-        let success = swap.target.join(SUCCESS);
-        let files = store.files();
-        if files
-            .status(&success)
-            .map_err(store.at(&success))?
-            .is_none()
-        {
-            files.put(&success, b"").map_err(store.at(&success))?;
+    let mut keys = Vec::new();
+    for entry in store.list(&store.work_area().join("journal"))? {
+        if !store.list(&entry.path)?.is_empty() {
+            keys.push(entry.name());
         }
     }
+    Ok(keys)
+}
+
+fn finish(
+    store: &Store,
+    (key, lock): (&str, &DayLock),
+    path: &Path,
+    journal: &Journal,
+) -> Result<(), PublishError> {
+    let files = store.files();
+    let overtaken = || lock.fence().map_err(PublishError::Overtaken);
+    let half_done = |error| PublishError::HalfDone { error };
+    for (index, swap) in journal.swaps.iter().enumerate() {
+        overtaken()?;
+        finish_swap(store, swap).map_err(half_done)?;
+        fail::point(&format!("after folder {index}"));
+    }
+    overtaken()?;
+    let folders = journal.swaps.iter();
+    let folders: Vec<_> = folders
+        .map(|swap| (name(swap), swap.target.clone()))
+        .collect();
+    store
+        .tell(&Publication {
+            key,
+            run: &journal.run,
+            folders: &folders,
+        })
+        .map_err(half_done)?;
+    fail::point("after the catalog");
+    for (_, target) in &folders {
+        put_success(store, target).map_err(half_done)?;
+    }
     fail::point("after _SUCCESS");
-    store.files().remove(path).map_err(store.at(path))?;
+    let removed = files.remove(path).map_err(store.at(path));
+    removed.map_err(half_done)?;
     fail::point("after the journal is removed");
+    Ok(())
+}
+
+fn put_success(store: &Store, target: &Path) -> Result<(), StoreError> {
+    let (files, success) = (store.files(), target.join(SUCCESS));
+    let found = files.status(&success).map_err(store.at(&success))?;
+    if found.is_none() && files.status(target).map_err(store.at(target))?.is_some() {
+        files.put(&success, b"").map_err(store.at(&success))?;
+    }
     Ok(())
 }
 

@@ -20,8 +20,8 @@ pub struct Landed {
     pub modified_ns: u64,
     /// True for a file of whole blocks on HDFS.
     pub is_whole_blocks: bool,
-    /// Time in its name, milliseconds since 1970 UTC.
-    pub named_ms: Option<u64>,
+    /// Time in its name, as the clock of the collector shows it.
+    pub named: Option<NaiveDateTime>,
 }
 
 /// What a landing folder holds.
@@ -58,7 +58,7 @@ pub fn list(store: &Store, folder: &Path) -> Result<Listing, StoreError> {
                 listing.unfinished.push(entry.path);
             } else {
                 listing.files.push(Landed {
-                    named_ms: named_ms(&name),
+                    named: named(&name),
                     bytes: entry.bytes,
                     modified_ns: entry.modified_ns,
                     is_whole_blocks: entry.is_whole_blocks,
@@ -78,8 +78,8 @@ fn is_unfinished(name: &str) -> bool {
     is_current || name.ends_with("._COPYING_") || name.ends_with(".tmp") || name.ends_with(".part")
 }
 
-/// Returns the time of the last part of a name that is `YYYYMMDDhhmm` or `YYYYMMDDhhmmss`, as nfcapd's are, read as UTC.
-fn named_ms(name: &str) -> Option<u64> {
+/// Returns the time of the last part of a name that is `YYYYMMDDhhmm` or `YYYYMMDDhhmmss`, as nfcapd's are.
+fn named(name: &str) -> Option<NaiveDateTime> {
     let mut parts = name.split('.').rev();
     parts.find_map(|part| {
         let seconds = match part.len() {
@@ -87,8 +87,6 @@ fn named_ms(name: &str) -> Option<u64> {
             14 => "",
             _ => return None,
         };
-        let time =
-            NaiveDateTime::parse_from_str(&format!("{part}{seconds}"), "%Y%m%d%H%M%S").ok()?;
-        u64::try_from(time.and_utc().timestamp_millis()).ok()
+        NaiveDateTime::parse_from_str(&format!("{part}{seconds}"), "%Y%m%d%H%M%S").ok()
     })
 }

@@ -26,7 +26,7 @@ pub enum LockError {
         owner: String,
     },
     /// Another run has, or may have, taken it meanwhile.
-    #[error("{path}: the lock was lost ({error}); nothing was published")]
+    #[error("{path}: the lock was lost ({error})")]
     Lost {
         /// The lock file.
         path: String,

@@ -39,16 +39,22 @@ impl Manifest {
     /// # Errors
     /// The folder or a file cannot be looked at.
     pub fn read(store: &Store, folder: &Path) -> Result<Option<Self>, StoreError> {
-        let path = folder.join(Self::NAME);
-        let Some(text) = store.read(&path).map_err(store.at(&path))? else {
-            return Ok(None);
-        };
-        let Ok(manifest) = serde_json::from_slice::<Self>(&text) else {
+        let Some(manifest) = Self::parse(store, folder)? else {
             return Ok(None);
         };
         let found = manifest.lengths(store, folder)?;
         let is_there = |(name, bytes): &(String, u64)| found.get(name) == Some(bytes);
         Ok(manifest.files.iter().all(is_there).then_some(manifest))
+    }
+
+    /// Reads the manifest of a folder without a look at the files that it names.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn parse(store: &Store, folder: &Path) -> Result<Option<Self>, StoreError> {
+        let path = folder.join(Self::NAME);
+        let text = store.read(&path).map_err(store.at(&path))?;
+        Ok(text.and_then(|text| serde_json::from_slice(&text).ok()))
     }
 
     /// Lengths of the files in the folders that the manifest names, by name; one listing a folder.

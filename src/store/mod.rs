@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! lock the day ─► finish what a killed run began to publish ─► stage under .klieg/runs ─► verify ─► lock still ours?
-//!              ─► journal ─► each folder changes places with the published one (old one to .klieg/trash) ─► _SUCCESS ─► journal gone
+//!              ─► journal ─► each folder changes places with the published one (old one to .klieg/trash) ─► catalog ─► _SUCCESS
+//!              ─► journal gone
 //! ```
 //! Readers see the old folder or the new one: `file://` exchanges them in one step; on HDFS there is nothing at all for the
 //! instant between two renames. A run that is killed before the journal leaves only its staging folder, which the next run of the
@@ -33,14 +34,13 @@ use std::sync::Arc;
 
 use object_store::ObjectStore;
 
+use crate::config::ConfError;
 use crate::config::Config;
 use crate::store::files::Entry;
 use crate::store::files::Files;
 use crate::store::hdfs::Hdfs;
 use crate::store::local::Local;
 
-pub use hdfs::conf::ConfError;
-pub use hdfs::conf::HadoopConf;
 pub use journal::Finished;
 pub use journal::PublishError;
 pub use lock::DayLock;
@@ -74,6 +74,27 @@ pub struct Store {
     root: PathBuf,
     prefix: String,
     work_dir: PathBuf,
+    listener: Option<Arc<dyn Listener>>,
+}
+
+/// Folders that have a new content.
+#[derive(Clone, Copy, Debug)]
+pub struct Publication<'a> {
+    /// Name of the partition's lock.
+    pub key: &'a str,
+    /// The run that made the content.
+    pub run: &'a str,
+    /// Names under which the folders were staged, and where they are.
+    pub folders: &'a [(String, PathBuf)],
+}
+
+/// Who is told of a publication when its folders are in place, before schedulers are by `_SUCCESS`.
+pub trait Listener: Send + Sync {
+    /// Takes note of it; it may be told of one twice.
+    ///
+    /// # Errors
+    /// The publication stays half done and is told again.
+    fn published(&self, store: &Store, publication: &Publication<'_>) -> Result<(), StoreError>;
 }
 
 impl fmt::Debug for Store {
@@ -99,6 +120,7 @@ impl Store {
             files: Arc::new(hdfs),
             root: location.path.clone(),
             work_dir: config.work_dir.clone(),
+            listener: None,
         })
     }
 
@@ -111,6 +133,7 @@ impl Store {
             root: root.to_path_buf(),
             prefix: String::new(),
             work_dir: PathBuf::new(),
+            listener: None,
         }
     }
 
@@ -212,12 +235,26 @@ impl Store {
         journal::pending(self).map_err(self.at(&folder))
     }
 
-    /// Finishes what a killed run of this key has begun to publish. The caller holds the lock.
+    /// Finishes what killed runs of this key have begun to publish, the oldest first. The caller holds the lock.
     ///
     /// # Errors
     /// The file system, or a journal of another version.
-    pub fn recover(&self, key: &str) -> Result<Option<Finished>, PublishError> {
-        journal::recover(self, key)
+    pub fn recover(&self, key: &str, lock: &DayLock) -> Result<Vec<Finished>, PublishError> {
+        journal::recover(self, key, lock)
+    }
+
+    /// Returns the warehouse with whoever is told of publications.
+    #[must_use]
+    pub fn telling(mut self, listener: Arc<dyn Listener>) -> Self {
+        self.listener = Some(listener);
+        self
+    }
+
+    fn tell(&self, publication: &Publication<'_>) -> Result<(), StoreError> {
+        match &self.listener {
+            Some(listener) => listener.published(self, publication),
+            None => Ok(()),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The `flow` table: Spot's 28 columns, then ours.
 //!
-//! Spot's `treceived` and `tr*` hold the time that decides the partition: the event time in UTC, so that `trhour` and `h` agree.
+//! Spot's `treceived` and `tr*` hold the time that decides the partition: the event time on the clock of the site (UTC unless told
+//! otherwise), so that `trhour` and `h` agree.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -186,10 +187,15 @@ impl FlowBuilder {
         self.rows
     }
 
-    /// Adds a record whose event time is `event_ms`; `sampling` is the rate that its counters were multiplied by, if known.
-    pub fn push(&mut self, record: &FlowRecord, event_ms: u64, sampling: Option<u32>) {
+    /// Adds a record whose event time is `event_ms`, and `local_ms` on the clock of the table; `sampling` is the rate that its counters were multiplied by, if known.
+    pub fn push(
+        &mut self,
+        record: &FlowRecord,
+        (event_ms, local_ms): (u64, u64),
+        sampling: Option<u32>,
+    ) {
         self.rows += 1;
-        self.clock.set(event_ms / 1000);
+        self.clock.set(local_ms / 1000);
         let [y, mo, d, h, mi, s] = self.clock.parts.map(i64::from);
         if self.rip.0 != Some(record.router_ip) {
             self.rip.0 = Some(record.router_ip);

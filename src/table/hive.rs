@@ -10,12 +10,14 @@ use chrono::Datelike as _;
 use chrono::Days;
 use chrono::NaiveDate;
 
+use crate::table::period::Period;
+
 /// Milliseconds of an hour.
 pub const HOUR_MS: u64 = 3_600_000;
 /// Milliseconds of a day.
 pub const DAY_MS: u64 = 24 * HOUR_MS;
 
-/// A day in UTC: what a run publishes as one.
+/// A day.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Day(NaiveDate);
 
@@ -63,7 +65,7 @@ impl Day {
         DateTime::from_timestamp_millis(time_ms).map(|time| Self(time.date_naive()))
     }
 
-    /// Returns its first millisecond since 1970 UTC.
+    /// Returns its first millisecond since 1970, by universal time.
     #[must_use]
     pub fn start_ms(self) -> u64 {
         let days = self
@@ -71,6 +73,10 @@ impl Day {
             .signed_duration_since(NaiveDate::default())
             .num_days();
         u64::try_from(days).unwrap_or(0) * DAY_MS
+    }
+
+    pub(super) fn date(self) -> NaiveDate {
+        self.0
     }
 
     /// Returns the day after.
@@ -154,10 +160,10 @@ impl Layout {
         self.pipeline_dir().join("hive")
     }
 
-    /// The day of the raw table, with `h=` folders.
+    /// The day of the raw table, with `h=` folders, or one of these.
     #[must_use]
-    pub fn day(&self, day: Day) -> PathBuf {
-        self.table().join(day.hive_path())
+    pub fn raw(&self, period: impl Into<Period>) -> PathBuf {
+        self.table().join(period.into().hive_path())
     }
 
     /// The day of a result table (`suspicious`, `groups`).

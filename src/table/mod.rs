@@ -4,4 +4,5 @@ pub mod catalog;
 pub mod flow;
 pub mod hive;
 pub mod parquet;
+pub mod period;
 pub mod suspicious;

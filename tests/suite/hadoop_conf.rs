@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use klieg::store::ConfError;
-use klieg::store::HadoopConf;
+use klieg::config::ConfError;
+use klieg::config::HadoopConf;
 
 fn write(folder: &Path, name: &str, properties: &str) {
     let text = format!(

@@ -15,13 +15,14 @@ use crate::support::lab::run_in;
 const DAY: &str = "2016-07-08";
 
 /// Every point at which a publication of the step ingest can die, in order.
-const INGEST_POINTS: [&str; 8] = [
+const INGEST_POINTS: [&str; 9] = [
     "after staging is made",
     "after staging",
     "before the fence",
     "before the journal",
     "after the journal",
     "after folder 0",
+    "after the catalog",
     "after _SUCCESS",
     "after the journal is removed",
 ];
@@ -294,7 +295,7 @@ fn recover_finishes_what_status_shows_as_half_done() {
         "{text}"
     );
     // A journal of another version is left alone.
-    let journal = site.0.path(".klieg/journal/flow-20160708.json");
+    let journal = site.0.path(".klieg/journal/flow-20160708/x.json");
     std::fs::write(&journal, r#"{"version":2,"run":"x","swaps":[]}"#).unwrap();
     let output = site.run(&args, None);
     let stderr = String::from_utf8_lossy(&output.stderr);

@@ -180,7 +180,7 @@ fn a_day_is_published_shown_and_skipped() {
     let props = warehouse.run(&["--date", "2016-07-08", "--output", "props"]);
     let props = String::from_utf8(props.stdout).unwrap();
     assert!(
-        props.contains("status=ok\n") && props.contains("partitions_skipped=1\n"),
+        props.contains("status=nothing\n") && props.contains("partitions_skipped=1\n"),
         "{props}"
     );
 }

@@ -13,7 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("table", &["wire"]),
     ("store", &["config", "parallel"]),
-    ("catalog", &["table"]),
+    ("catalog", &["table", "config"]),
     ("synth", &["wire", "table", "ml"]),
     (
         "engine",
@@ -47,6 +47,9 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
     ("hdfs_native", &["store"]),
+    ("hive_metastore", &["catalog"]),
+    ("libloading", &["catalog"]),
+    ("volo", &["catalog"]),
     ("datafusion", &["engine", "step", "job"]),
 ];
 

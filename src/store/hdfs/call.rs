@@ -14,9 +14,9 @@ use hdfs_native::ClientBuilder;
 use tokio::runtime::Handle;
 use tokio::runtime::Runtime;
 
+use crate::config::ConfError;
 use crate::config::Hadoop;
 use crate::config::Location;
-use crate::store::hdfs::conf::ConfError;
 use crate::store::hdfs::error::io_error;
 use crate::store::hdfs::target::Target;
 use crate::store::is_unavailable;

@@ -10,7 +10,6 @@
 //! done although the answer was lost: after a rename that failed both names are looked at.
 
 mod call;
-pub(super) mod conf;
 mod error;
 mod lock;
 mod objects;
@@ -26,6 +25,7 @@ use std::sync::Arc;
 use hdfs_native::client::FileStatus;
 use object_store::ObjectStore;
 
+use crate::config::ConfError;
 use crate::config::Hadoop;
 use crate::config::Location;
 use crate::store::AT_ONCE;
@@ -35,7 +35,6 @@ use crate::store::files::Files;
 use crate::store::files::Held;
 use crate::store::files::Source;
 use crate::store::hdfs::call::Cluster;
-use crate::store::hdfs::conf::ConfError;
 use crate::store::hdfs::lock::Lease;
 use crate::store::hdfs::objects::Objects;
 use crate::store::hdfs::read::HdfsSource;

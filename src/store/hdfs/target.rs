@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::ToSocketAddrs as _;
 
+use crate::config::ConfError;
 use crate::config::Hadoop;
+use crate::config::HadoopConf;
 use crate::config::Location;
-use crate::store::hdfs::conf;
-use crate::store::hdfs::conf::ConfError;
-use crate::store::hdfs::conf::HadoopConf;
 
 /// NameNodes listen here unless told otherwise.
 const PORT: u16 = 8020;
@@ -23,22 +22,9 @@ pub(super) struct Target {
     pub(super) namenodes_key: Option<String>,
 }
 
-/// Reads Hadoop's configuration with what the command line lays over it.
-pub(crate) fn read_conf(hadoop: &Hadoop) -> Result<HadoopConf, ConfError> {
-    let mut conf = HadoopConf::new(hadoop.environment.clone());
-    conf.add_folder(&conf::folder(hadoop.conf_dir.as_ref(), &hadoop.environment))?;
-    for file in &hadoop.files {
-        conf.add_file(file)?;
-    }
-    for (key, value) in &hadoop.defines {
-        conf.set(key, value, "command line");
-    }
-    Ok(conf)
-}
-
 impl Target {
     pub(super) fn find(location: &Location, hadoop: &Hadoop) -> Result<Self, ConfError> {
-        let conf = read_conf(hadoop)?;
+        let conf = HadoopConf::read(hadoop)?;
         let mut settings: BTreeMap<String, String> = conf
             .keys()
             .filter_map(|key| Some((key.to_owned(), conf.get(key)?)))

@@ -14,8 +14,12 @@ use std::path::PathBuf;
 use roxmltree::Document;
 use roxmltree::Node;
 
+use crate::config::Hadoop;
+
 /// Files of a configuration folder, the earlier first.
 const FILES: [&str; 3] = ["core-site.xml", "hdfs-site.xml", "viewfs-mount-table.xml"];
+/// That of Hive's clients.
+const HIVE_FILE: &str = "hive-site.xml";
 /// Replacements within one value, and includes within includes, as Hadoop has it.
 const DEPTH_MAX: usize = 20;
 
@@ -66,6 +70,50 @@ pub struct HadoopConf {
 }
 
 impl HadoopConf {
+    /// Reads Hadoop's configuration with what the command line lays over it.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn read(hadoop: &Hadoop) -> Result<Self, ConfError> {
+        let mut conf = Self::new(hadoop.environment.clone());
+        conf.add_folder(&folder(hadoop.conf_dir.as_ref(), &hadoop.environment))?;
+        conf.add_command_line(hadoop)?;
+        Ok(conf)
+    }
+
+    /// Reads it with that of Hive's clients: of `folder`, `HIVE_CONF_DIR`, the folder of Hadoop's, or where packages put it.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn read_hive(hadoop: &Hadoop, hive: Option<&PathBuf>) -> Result<Self, ConfError> {
+        let environment = &hadoop.environment;
+        let hadoop_folder = folder(hadoop.conf_dir.as_ref(), environment);
+        let mut conf = Self::new(environment.clone());
+        conf.add_folder(&hadoop_folder)?;
+        let of_environment = environment.get("HIVE_CONF_DIR").map(PathBuf::from);
+        if let Some(named) = hive.cloned().or(of_environment) {
+            conf.add_file(&named.join(HIVE_FILE))?;
+        } else {
+            let places = [hadoop_folder, PathBuf::from("/etc/hive/conf")];
+            let found = places.iter().map(|folder| folder.join(HIVE_FILE));
+            if let Some(file) = found.into_iter().find(|file| file.is_file()) {
+                conf.add_file(&file)?;
+            }
+        }
+        conf.add_command_line(hadoop)?;
+        Ok(conf)
+    }
+
+    fn add_command_line(&mut self, hadoop: &Hadoop) -> Result<(), ConfError> {
+        for file in &hadoop.files {
+            self.add_file(file)?;
+        }
+        for (key, value) in &hadoop.defines {
+            self.set(key, value, "command line");
+        }
+        Ok(())
+    }
+
     /// Starts without any key.
     #[must_use]
     pub fn new(environment: BTreeMap<String, String>) -> Self {
@@ -243,10 +291,8 @@ impl HadoopConf {
 }
 
 /// Returns the folder of Hadoop's configuration: as configured, `HADOOP_CONF_DIR`, `HADOOP_HOME`/etc/hadoop, or where packages put it.
-pub(super) fn folder(
-    configured: Option<&PathBuf>,
-    environment: &BTreeMap<String, String>,
-) -> PathBuf {
+#[must_use]
+pub fn folder(configured: Option<&PathBuf>, environment: &BTreeMap<String, String>) -> PathBuf {
     if let Some(folder) = configured {
         return folder.clone();
     }
