@@ -10,6 +10,7 @@ use std::io;
 use std::path::PathBuf;
 use std::ptr;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use libloading::Library;
 
@@ -239,11 +240,46 @@ pub(super) struct Keytab {
     pub(super) path: PathBuf,
 }
 
-/// Tickets of a keytab.
+/// Returns how long the ticket of a keytab, with its principal, or of the ticket cache lives.
+///
+/// # Errors
+/// There is none, it has run out, or the library is missing.
+pub fn ticket_life(keytab: Option<(PathBuf, String)>) -> io::Result<Duration> {
+    let calls = Calls::get()?;
+    let keytab = keytab.map(|(path, principal)| Keytab { principal, path });
+    let (_, seconds) = Credential::acquire(calls, keytab.as_ref())?;
+    Ok(Duration::from_secs(seconds.into()))
+}
+
+/// Tickets of a keytab or of the cache.
 struct Credential(Handle);
 
 impl Credential {
-    fn of_keytab(calls: &Calls, keytab: &Keytab) -> io::Result<Self> {
+    /// Those of the cache where there is no keytab; with the seconds that they live.
+    fn acquire(calls: &Calls, keytab: Option<&Keytab>) -> io::Result<(Self, u32)> {
+        if let Some(keytab) = keytab {
+            return Self::of_keytab(calls, keytab);
+        }
+        let (mut minor, mut credential, mut seconds) = (0, ptr::null_mut(), 0);
+        // SAFETY: all pointers are to values of this function.
+        let major = unsafe {
+            (calls.acquire_from)(
+                &raw mut minor,
+                ptr::null_mut(),
+                u32::MAX,
+                ptr::null(),
+                INITIATE,
+                ptr::null(),
+                &raw mut credential,
+                ptr::null_mut(),
+                &raw mut seconds,
+            )
+        };
+        calls.check(major, minor, "ticket")?;
+        Ok((Self(credential), seconds))
+    }
+
+    fn of_keytab(calls: &Calls, keytab: &Keytab) -> io::Result<(Self, u32)> {
         let name = Name::import(calls, &keytab.principal)?;
         let text = |text: String| CString::new(text).map_err(io::Error::from);
         let texts = [
@@ -266,7 +302,7 @@ impl Credential {
             count: 1,
             elements: &raw const mechanism,
         };
-        let (mut minor, mut credential) = (0, ptr::null_mut());
+        let (mut minor, mut credential, mut seconds) = (0, ptr::null_mut(), 0);
         // SAFETY: all pointers are to values that live until the call has returned.
         let major = unsafe {
             (calls.acquire_from)(
@@ -278,11 +314,11 @@ impl Credential {
                 &raw const store,
                 &raw mut credential,
                 ptr::null_mut(),
-                ptr::null_mut(),
+                &raw mut seconds,
             )
         };
         calls.check(major, minor, &keytab.path.display().to_string())?;
-        Ok(Self(credential))
+        Ok((Self(credential), seconds))
     }
 }
 
@@ -316,7 +352,8 @@ impl Context {
             service: Name::import(calls, service)?,
             credential: keytab
                 .map(|keytab| Credential::of_keytab(calls, keytab))
-                .transpose()?,
+                .transpose()?
+                .map(|(credential, _)| credential),
             context: ptr::null_mut(),
         })
     }

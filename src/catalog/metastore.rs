@@ -170,12 +170,12 @@ impl Metastore {
         }
     }
 
-    /// Returns the names of all databases.
+    /// Returns its version, as far as its calls tell: `2 or 3`, or `4`.
     ///
     /// # Errors
     /// Nobody answers, or the login fails.
-    pub fn databases(&self) -> Result<Vec<String>, MetastoreError> {
-        self.call(|session| async move { session.databases().await })
+    pub fn version(&self) -> Result<&'static str, MetastoreError> {
+        self.call(|session| async move { session.version().await })
     }
 
     /// Makes database and tables where they are missing; returns the names of what was made. `url` says where a folder lies.

@@ -21,6 +21,7 @@ use crate::table::catalog::DAY_KEYS;
 use crate::table::catalog::HOUR_KEY;
 use crate::table::catalog::Table;
 
+pub use gssapi::ticket_life;
 pub use metastore::Differences;
 pub use metastore::Metastore;
 pub use metastore::MetastoreError;

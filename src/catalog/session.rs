@@ -87,9 +87,19 @@ impl Session {
         Ok(session)
     }
 
-    pub(super) async fn databases(&self) -> io::Result<Vec<String>> {
+    async fn databases(&self) -> io::Result<Vec<String>> {
         let names = done(self.client.get_all_databases().await)?;
         Ok(names.iter().map(ToString::to_string).collect())
+    }
+
+    /// By the call `get_table`, which version 4 does not know any more.
+    pub(super) async fn version(&self) -> io::Result<&'static str> {
+        self.databases().await?;
+        let nothing = FastStr::from("klieg_doctor");
+        match self.client.get_table(nothing.clone(), nothing).await {
+            Err(ClientError::Application(_)) => Ok("4"),
+            _ => Ok("2 or 3"),
+        }
     }
 
     /// Makes a database where it is missing.
@@ -353,8 +363,9 @@ fn unreachable(message: &str) -> io::Error {
     if message.contains("Kerberos") || message.contains("login refused") {
         return io::Error::new(Kind::PermissionDenied, message.to_owned());
     }
-    let hint = match message.contains("eof") || message.contains("Eof") || message.contains("reset")
-    {
+    // The client adds all that it knows of the call.
+    let message = message.split(", rpc_info").next().unwrap_or_default();
+    let hint = match message.contains("end of file") || message.contains("reset") {
         true => {
             "; is this the metastore's port, and do hive.metastore.sasl.enabled and hive.metastore.thrift.framed.transport.enabled agree with it?"
         }

@@ -273,7 +273,7 @@ fn step_code(error: &StepError) -> u8 {
     }
 }
 
-fn read_code(error: &io::Error) -> u8 {
+pub(super) fn read_code(error: &io::Error) -> u8 {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::WouldBlock => INPUT,
         _ => write_code(error),

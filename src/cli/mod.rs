@@ -3,6 +3,7 @@
 
 mod check;
 mod demo;
+mod doctor;
 mod emit;
 mod eval;
 mod eval_counts;
@@ -52,6 +53,7 @@ enum Command {
     History(history::HistoryArgs),
     Show(history::ShowArgs),
     Setup(setup::Args),
+    Doctor(doctor::Args),
     Emit(emit::Args),
     Recover(recover::Args),
     Rollback(rollback::Args),
@@ -79,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::History(args) => history::history(args),
         Command::Show(args) => history::show(args),
         Command::Setup(args) => setup::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Emit(args) => emit::run(args),
         Command::Recover(args) => recover::run(args),
         Command::Rollback(args) => rollback::run(args),

@@ -1,6 +1,7 @@
 //! What to run and what happened: a job file is parsed and checked as a whole, then each day runs its steps in order.
 
 mod announce;
+mod doctor;
 mod history;
 mod overview;
 mod partition;
@@ -9,6 +10,7 @@ mod repair;
 mod run;
 mod spec;
 
+pub use doctor::examine;
 pub use history::History;
 pub use history::Record;
 pub use history::Status;

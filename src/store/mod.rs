@@ -13,6 +13,7 @@
 //! what to do: `PermissionDenied` also for tickets that are missing, `WouldBlock` for a file that is still being written,
 //! and those of [`is_unavailable`] for a cluster that does not answer.
 
+mod checkup;
 mod fail;
 pub mod files;
 mod hdfs;
@@ -41,6 +42,9 @@ use crate::store::files::Files;
 use crate::store::hdfs::Hdfs;
 use crate::store::local::Local;
 
+pub use checkup::Finding;
+pub use checkup::Level;
+pub use checkup::look as checkup;
 pub use journal::Finished;
 pub use journal::PublishError;
 pub use lock::DayLock;
@@ -255,6 +259,15 @@ impl Store {
             Some(listener) => listener.published(self, publication),
             None => Ok(()),
         }
+    }
+}
+
+/// Looks at the cluster of a warehouse; nothing where it is of this machine.
+#[must_use]
+pub fn checkup_cluster(config: &Config) -> Vec<Finding> {
+    match config.warehouse.is_local() {
+        true => Vec::new(),
+        false => hdfs::checkup(&config.warehouse, &config.hadoop),
     }
 }
 

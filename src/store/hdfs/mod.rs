@@ -10,6 +10,7 @@
 //! done although the answer was lost: after a rename that failed both names are looked at.
 
 mod call;
+mod checkup;
 mod error;
 mod lock;
 mod objects;
@@ -39,6 +40,8 @@ use crate::store::hdfs::lock::Lease;
 use crate::store::hdfs::objects::Objects;
 use crate::store::hdfs::read::HdfsSource;
 
+pub(super) use checkup::look as checkup;
+
 /// `hdfs://` and `viewfs://`.
 #[derive(Debug)]
 pub(super) struct Hdfs {
@@ -60,6 +63,19 @@ impl Hdfs {
 
     pub(super) fn url(&self) -> &str {
         self.cluster.url()
+    }
+
+    fn move_to(&self, from: &str, to: &str, overwrite: bool) -> io::Result<()> {
+        self.cluster.repeat("rename", |client| {
+            let (from, to) = (from.to_owned(), to.to_owned());
+            async move {
+                match client.rename(&from, &to, overwrite).await {
+                    // It was done, and the answer to that was lost.
+                    Err(_) if is_moved(&client, &from, &to).await => Ok(()),
+                    renamed => renamed,
+                }
+            }
+        })
     }
 
     pub(super) fn objects(&self) -> Arc<dyn ObjectStore> {
@@ -136,16 +152,7 @@ impl Files for Hdfs {
         let file = path.file_name().unwrap_or_default().to_string_lossy();
         let staged = text(&parent.join(format!(".{file}.tmp")))?;
         self.cluster.write(&staged, bytes, self.file_mode)?;
-        self.cluster.repeat("rename", |client| {
-            let (from, to) = (staged.clone(), name.clone());
-            async move {
-                match client.rename(&from, &to, true).await {
-                    // It was done, and the answer to that was lost.
-                    Err(_) if is_moved(&client, &from, &to).await => Ok(()),
-                    renamed => renamed,
-                }
-            }
-        })
+        self.move_to(&staged, &name, true)
     }
 
     fn upload(&self, local: &Path, path: &Path) -> io::Result<()> {
@@ -162,16 +169,7 @@ impl Files for Hdfs {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let (from, to) = (text(from)?, text(to)?);
-        self.cluster.repeat("rename", |client| {
-            let (from, to) = (from.clone(), to.clone());
-            async move {
-                match client.rename(&from, &to, false).await {
-                    Err(_) if is_moved(&client, &from, &to).await => Ok(()),
-                    renamed => renamed,
-                }
-            }
-        })
+        self.move_to(&text(from)?, &text(to)?, false)
     }
 
     fn exchange(&self, _one: &Path, _other: &Path) -> io::Result<bool> {
