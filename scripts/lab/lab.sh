@@ -11,7 +11,7 @@
 #   lab.sh ps                                   daemons, pids, memory
 #   lab.sh down                                 end everything of this LAB and remove it (KEEP=1 leaves the files)
 # env: LAB (state directory; `up` makes one under TMPDIR), LAB_CACHE, DNS (3 datanodes), REPL (2), BLOCK (16 MiB),
-#      HEAP (256m), BASE (first port of 100; default: a free one), PROT (privacy|integrity|authentication), AES=1
+#      HEAP (256m), BASE (first port of 100; default: a free one), PROT (privacy|integrity|authentication), AES=1, FRAMED=1 (metastore)
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 CACHE=${LAB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hadoop-lab}
@@ -157,6 +157,7 @@ conf() {
   { p javax.jdo.option.ConnectionURL "jdbc:derby:;databaseName=$d/metastore;create=true"; p datanucleus.schema.autoCreateAll true
     p hive.metastore.schema.verification false; p hive.async.log.enabled false; p hive.metastore.uris "thrift://localhost:$((BASE + 98))"
     p hive.metastore.warehouse.dir /user/hive/warehouse; p metastore.thrift.bind.host 127.0.0.1
+    [ -z "${FRAMED:-}" ] || p hive.metastore.thrift.framed.transport.enabled true
     if [ "$MODE" = secure ]; then
       p hive.metastore.sasl.enabled true; p hive.metastore.kerberos.principal hive/localhost@$REALM; p hive.metastore.kerberos.keytab.file "$k/hive.keytab"
     fi; } | xml "$LAB/hive/hive-site.xml"

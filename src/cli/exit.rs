@@ -257,6 +257,7 @@ fn io_of_parquet(error: &ParquetError) -> Option<&io::Error> {
 fn step_code(error: &StepError) -> u8 {
     match error {
         StepError::NoInput(_) | StepError::NotReady { .. } => INPUT,
+        StepError::Foreign { .. } => USAGE,
         StepError::Ingest(IngestError::Changed { .. }) => INPUT,
         StepError::Ingest(IngestError::Read { error, .. }) | StepError::Io { error, .. } => {
             read_code(error)

@@ -56,6 +56,9 @@ pub(super) struct Args {
     /// Which days to do
     #[arg(long, value_enum, default_value = "changed", value_name = "WHICH")]
     reprocess: ReprocessArg,
+    /// Take days that another tool has written as they are, instead of refusing them
+    #[arg(long)]
+    adopt: bool,
     /// The last day first
     #[arg(long)]
     backwards: bool,
@@ -133,6 +136,7 @@ pub(super) struct Range {
     pub(super) reprocess: Reprocess,
     pub(super) parallel: NonZeroUsize,
     pub(super) failures_max: usize,
+    pub(super) adopt: bool,
     pub(super) lock_wait: Duration,
     pub(super) timeout: Option<Duration>,
 }
@@ -143,6 +147,7 @@ impl Range {
         reprocess: Reprocess::Changed,
         parallel: NonZeroUsize::MIN,
         failures_max: usize::MAX,
+        adopt: false,
         lock_wait: Duration::ZERO,
         timeout: None,
     };
@@ -158,6 +163,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         reprocess: args.reprocess.into(),
         parallel: args.parallel,
         failures_max: args.max_failures.map_or(usize::MAX, NonZeroUsize::get),
+        adopt: args.adopt,
         lock_wait: args.scheduler.lock_wait,
         timeout: args.scheduler.timeout,
     };
@@ -264,6 +270,7 @@ pub(super) fn options(config: &Config, range: &Range) -> anyhow::Result<RunOptio
         reprocess: range.reprocess,
         parallel: range.parallel,
         failures_max: range.failures_max,
+        adopt: range.adopt,
         lock_wait: range.lock_wait,
         tell_failure,
         now,

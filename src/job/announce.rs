@@ -171,7 +171,7 @@ fn whole(name: &str, manifest: &Manifest) -> Content {
     Content {
         rows: rows.as_u64().unwrap_or(manifest.rows),
         files: manifest.files.len() as u64,
-        bytes: manifest.files.iter().map(|(_, bytes)| bytes).sum(),
+        bytes: manifest.bytes(),
     }
 }
 

@@ -63,6 +63,15 @@ pub struct Record {
     pub input_bytes: u64,
     /// Every key of the configuration.
     pub configuration: BTreeMap<String, String>,
+    /// Hash of it.
+    #[serde(default)]
+    pub configuration_hash: String,
+    /// Seed of all random numbers.
+    #[serde(default)]
+    pub seed: u64,
+    /// What people were warned of.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// What each step reports; of a failure the step, the error, and the steps before.
     pub outcome: Value,
 }

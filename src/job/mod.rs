@@ -1,6 +1,7 @@
 //! What to run and what happened: a job file is parsed and checked as a whole, then each day runs its steps in order.
 
 mod announce;
+mod day;
 mod doctor;
 mod history;
 mod overview;

@@ -212,7 +212,14 @@ fn plan_day(
     plan.splits = step::inputs::splits(&inputs.files, job.config.ingest.split_bytes).len();
     let analyses = job.steps.contains(&StepKind::Suspicious) && !matches!(is_current, Ok(true));
     let published = step::ingest::published(store, &layout, period)?;
+    let is_foreign =
+        published.is_none() && !all && step::ingest::is_foreign(store, &layout, period)?;
     (plan.action, plan.reason) = match published {
+        None if is_foreign => (
+            Action::Fail,
+            "another tool has written it; --adopt takes it as it is, --reprocess all replaces it"
+                .to_owned(),
+        ),
         Some(manifest) if all => (
             Action::Replace,
             format!("all are reprocessed; {} rows are published", manifest.rows),

@@ -162,6 +162,9 @@ fn record(
         peak_memory_bytes: None,
         input_bytes: 0,
         configuration: BTreeMap::new(),
+        configuration_hash: String::new(),
+        seed: 0,
+        warnings: Vec::new(),
         outcome,
     }
 }

@@ -32,6 +32,7 @@ use crate::step::inputs::splits;
 use crate::step::inputs::vanished;
 use crate::store::AT_ONCE;
 use crate::store::Manifest;
+use crate::store::PublishError;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::table::hive::Layout;
@@ -108,6 +109,9 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
     }
     if let Some(kept) = keep_published(context, &inputs, &target)? {
         return Ok(kept);
+    }
+    if let Some(adopted) = check_foreign(context, &inputs, &target)? {
+        return Ok(adopted);
     }
     let totals = decode(context, &inputs).await?;
     check_rejects(config, &totals, inputs.bytes())?;
@@ -192,6 +196,79 @@ fn keep_published(
     Ok(None)
 }
 
+/// Keeps a folder that another tool has written, or takes its files as the table where that is asked for.
+fn check_foreign(
+    context: &Context<'_>,
+    inputs: &Inputs,
+    target: &Path,
+) -> Result<Option<Outcome>, StepError> {
+    let (store, period) = (context.store, context.period);
+    if context.redo || !is_foreign(store, context.layout, period)? {
+        return Ok(None);
+    }
+    let files = table_files(store, target)?;
+    let Some(first) = files.first() else {
+        return Ok(None);
+    };
+    if !context.adopt {
+        return Err(StepError::Foreign {
+            path: store.url(target),
+            files: files.len(),
+            first: first.0.clone(),
+        });
+    }
+    let rows = parallel::map(AT_ONCE, &files, |(name, _)| {
+        footer_rows(store, &target.join(name))
+    });
+    let mut totals = Totals::default();
+    for ((path, bytes), rows) in files.into_iter().zip(rows) {
+        let rows = u64::try_from(rows?).unwrap_or(0);
+        totals.counts.kept += rows;
+        totals.parts.push(Part { path, rows, bytes });
+    }
+    let manifest = manifest(inputs, &totals);
+    let path = target.join(Manifest::NAME);
+    let text = serde_json::to_vec_pretty(&manifest);
+    let text = text.map_err(|error| store.at(&path)(error.into()))?;
+    context.lock.fence().map_err(PublishError::from)?;
+    store.files().put(&path, &text).map_err(store.at(&path))?;
+    context.events.line(&format!(
+        "ingest: {period} is adopted as another tool has written it: {} rows in {} files",
+        manifest.rows,
+        totals.parts.len()
+    ));
+    Ok(Some(outcome(true, manifest, store.url(target))))
+}
+
+/// True where another tool has written files of a day or hour, and we have not.
+///
+/// # Errors
+/// A folder or file cannot be looked at.
+pub fn is_foreign(store: &Store, layout: &Layout, period: Period) -> Result<bool, StepError> {
+    let target = layout.raw(period);
+    let is_ours = Manifest::parse(store, &target)?.is_some()
+        || DayTable::read(store, layout, period.day)?.is_some();
+    Ok(!is_ours && !table_files(store, &target)?.is_empty())
+}
+
+/// Table files below a folder of the table, with their lengths, by path; hidden ones are left out as Hive does.
+fn table_files(store: &Store, folder: &Path) -> Result<Vec<(String, u64)>, StepError> {
+    let mut files = Vec::new();
+    let mut level = vec![folder.to_path_buf()];
+    while let Some(next) = level.pop() {
+        for entry in store.list(&next).map_err(store.at(&next))? {
+            let below = entry.path.strip_prefix(folder).unwrap_or(&entry.path);
+            match entry.name() {
+                name if name.starts_with(['.', '_']) => {}
+                _ if entry.is_folder => level.push(entry.path),
+                _ => files.push((below.display().to_string(), entry.bytes)),
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
 /// Decodes the inputs into the staging folder.
 async fn decode(context: &Context<'_>, inputs: &Inputs) -> Result<Totals, StepError> {
     let Context { config, period, .. } = *context;
@@ -232,6 +309,8 @@ fn outcome(published: bool, manifest: Manifest, target: String) -> Outcome {
     Outcome {
         step: NAME,
         published,
+        seconds: 0.0,
+        bytes: manifest.bytes(),
         rows: manifest.rows,
         outputs: vec![target],
         report: manifest.report,

@@ -57,6 +57,8 @@ pub struct Context<'a> {
     pub events: &'a dyn Events,
     /// Do it even where nothing changed.
     pub redo: bool,
+    /// Take what another tool has written as the table.
+    pub adopt: bool,
     /// The clock.
     pub now: fn() -> SystemTime,
 }
@@ -121,6 +123,10 @@ pub struct Outcome {
     pub step: &'static str,
     /// False where the published result was up to date.
     pub published: bool,
+    /// Seconds.
+    pub seconds: f64,
+    /// Length of the files of the result.
+    pub bytes: u64,
     /// Rows of the main table.
     pub rows: u64,
     /// Folders that hold the result.
@@ -170,6 +176,18 @@ pub enum StepError {
         most: f64,
         /// The first rejects, each on a line.
         shown: String,
+    },
+    /// A folder that another tool has written.
+    #[error(
+        "{path}: holds {files} files that klieg has not published, the first {first}; it stays as it is: --adopt takes them as the table, --reprocess all replaces them (they are kept for `keep`)"
+    )]
+    Foreign {
+        /// The folder.
+        path: String,
+        /// Number of its files.
+        files: usize,
+        /// The first.
+        first: String,
     },
     /// All records are of other days, and the published day has rows.
     #[error(

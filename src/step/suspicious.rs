@@ -207,6 +207,8 @@ fn outcome(
     Outcome {
         step: NAME,
         published,
+        seconds: 0.0,
+        bytes: manifest.bytes(),
         rows: manifest.rows,
         outputs: targets.iter().map(|target| store.url(&target.1)).collect(),
         report: manifest.report,

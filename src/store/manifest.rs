@@ -47,6 +47,12 @@ impl Manifest {
         Ok(manifest.files.iter().all(is_there).then_some(manifest))
     }
 
+    /// Length of its files.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|(_, bytes)| bytes).sum()
+    }
+
     /// Reads the manifest of a folder without a look at the files that it names.
     ///
     /// # Errors

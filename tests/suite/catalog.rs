@@ -10,7 +10,7 @@ use crate::support::lab::Lab;
 const DAY: &str = "2016-07-08";
 
 /// Runs statements in Spark SQL; the rows of those that have some.
-fn spark(lab: &Lab, statements: &[String]) -> Vec<Value> {
+pub(crate) fn spark(lab: &Lab, statements: &[String]) -> Vec<Value> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab/spark-read.sh");
     let output = Command::new(script)
         .arg(&lab.environment["HMS_URI"])
@@ -36,15 +36,15 @@ fn statements(text: &str) -> Vec<String> {
 fn written(lab: &Lab) -> Vec<String> {
     let files = lab.files("/user/spot/day/.klieg/catalog");
     let mut newest_first = files.keys().rev();
-    let path = newest_first.find(|path| path.ends_with("flow-20160708.spark.sql"));
+    let path = newest_first.find(|path| path.ends_with(".spark.sql"));
     statements(&lab.sh(&["fs", "-cat", path.unwrap()]))
 }
 
-fn of_day(table: &str) -> String {
+pub(crate) fn of_day(table: &str) -> String {
     format!("FROM spot.{table} WHERE y=2016 AND m=7 AND d=8")
 }
 
-fn count(table: &str) -> String {
+pub(crate) fn count(table: &str) -> String {
     format!("SELECT count(*) AS n {}", of_day(table))
 }
 

@@ -196,6 +196,7 @@ fn protection(conf: &HadoopConf) -> Finding {
 fn quota(location: &Location, settings: &Hadoop) -> Option<Finding> {
     let cluster = Cluster::open(location, settings).ok()?;
     let mut tightest: Option<(u64, String)> = None;
+    let mut is_answered = false;
     for folder in location.path.ancestors() {
         let name = folder.to_str()?.to_owned();
         let asked = name.clone();
@@ -206,6 +207,7 @@ fn quota(location: &Location, settings: &Hadoop) -> Option<Finding> {
         );
         // Folders above may be closed to this user.
         let Ok(summary) = summary else { continue };
+        is_answered = true;
         let has_quota = summary.space_quota != u64::MAX;
         let free = summary.space_quota.saturating_sub(summary.space_consumed);
         if has_quota && tightest.as_ref().is_none_or(|(least, _)| free < *least) {
@@ -224,6 +226,9 @@ fn quota(location: &Location, settings: &Hadoop) -> Option<Finding> {
         if folder.components().count() <= 2 {
             break;
         }
+    }
+    if !is_answered {
+        return None;
     }
     Some(match tightest {
         None => Finding::ok("quota", "none".to_owned()),

@@ -86,3 +86,20 @@ impl Rng {
         usize::try_from(self.next() % limit as u64).unwrap()
     }
 }
+
+/// Runs a script of Python with the packages that `scripts/test` installs; returns stdout.
+#[track_caller]
+pub(crate) fn python(script: &str, args: &[&str]) -> String {
+    let output = Command::new("python3")
+        .env(
+            "PYTHONPATH",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/target/test-python"),
+        )
+        .args(["-c", script])
+        .args(args)
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    String::from_utf8(output.stdout).unwrap()
+}

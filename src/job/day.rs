@@ -1,0 +1,242 @@
+//! One day or hour: locked, its steps run, its report written.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
+use std::time::SystemTime;
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::engine::session::Engine;
+use crate::job::DayError;
+use crate::job::DayOutcome;
+use crate::job::Job;
+use crate::job::Record;
+use crate::job::Reprocess;
+use crate::job::RunOptions;
+use crate::job::Status;
+use crate::job::StepKind;
+use crate::job::repair::recover_key;
+use crate::job::run::owner;
+use crate::step;
+use crate::step::Context;
+use crate::step::Events;
+use crate::step::Outcome;
+use crate::store::DayLock;
+use crate::store::LockError;
+use crate::store::Staging;
+use crate::store::fingerprint;
+use crate::table::hive::Layout;
+use crate::table::period::Period;
+
+/// How often a lock of another run is tried again.
+const LOCK_PAUSE: Duration = Duration::from_secs(2);
+
+/// A run of a day or an hour.
+pub(super) struct DayRun<'a> {
+    job: &'a Job,
+    period: Period,
+    options: &'a RunOptions,
+    events: Noted<'a>,
+    started: Instant,
+    clock: SystemTime,
+}
+
+/// Passes events on and keeps what is warned of for the report.
+struct Noted<'a> {
+    events: &'a dyn Events,
+    warnings: Mutex<Vec<String>>,
+}
+
+impl Events for Noted<'_> {
+    fn line(&self, text: &str) {
+        if text.contains("warning: ") {
+            let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+            warnings.push(text.to_owned());
+        }
+        self.events.line(text);
+    }
+
+    fn progress(&self, label: &str, done: u64, total: u64, note: &str) {
+        self.events.progress(label, done, total, note);
+    }
+}
+
+impl<'a> DayRun<'a> {
+    pub(super) fn new(
+        job: &'a Job,
+        period: Period,
+        options: &'a RunOptions,
+        events: &'a dyn Events,
+    ) -> Self {
+        Self {
+            job,
+            period,
+            options,
+            events: Noted {
+                events,
+                warnings: Mutex::default(),
+            },
+            started: Instant::now(),
+            clock: (options.now)(),
+        }
+    }
+
+    /// Locks the day, runs the steps, writes the run report.
+    ///
+    /// # Errors
+    /// The first step that fails; what earlier steps published stays.
+    pub(super) async fn run(&self) -> Result<DayOutcome, DayError> {
+        let Self { job, options, .. } = self;
+        let store = &options.store;
+        let key = job.partition(self.period).key();
+        let lock = self.wait_for_lock(&key)?;
+        for run in recover_key(options, &key, &lock)? {
+            let period = self.period;
+            self.events.line(&format!(
+                "{period}: finished what run {run} had begun to publish"
+            ));
+        }
+        let staging = Staging::create(store, &key, &options.run_id)?;
+        let engine = Engine::try_new(
+            job.config.threads,
+            job.config.memory_bytes,
+            &staging.folder("spill")?,
+            store,
+        )?;
+        let context = Context {
+            config: &job.config,
+            store,
+            lock: &lock,
+            layout: &Layout::new(store.root(), job.pipeline.name()),
+            period: self.period,
+            engine: &engine,
+            staging: &staging,
+            events: &self.events,
+            redo: options.reprocess == Reprocess::All,
+            adopt: options.adopt,
+            now: options.now,
+        };
+        self.run_steps(&context).await
+    }
+
+    async fn run_steps(&self, context: &Context<'_>) -> Result<DayOutcome, DayError> {
+        let kinds = &self.job.steps;
+        let mut steps = Vec::with_capacity(kinds.len());
+        for kind in kinds {
+            let started = Instant::now();
+            let outcome = match kind {
+                StepKind::Ingest => step::ingest::run(context).await,
+                StepKind::Suspicious => step::suspicious::run(context).await,
+            };
+            match outcome {
+                Ok(mut outcome) => {
+                    outcome.seconds = started.elapsed().as_secs_f64();
+                    steps.push(outcome);
+                    // A run that is killed later has published this all the same.
+                    if steps.len() < kinds.len() {
+                        self.write_published(&steps)?;
+                    }
+                }
+                Err(error) => {
+                    let step = kind.name();
+                    let failure =
+                        json!({ "step": step, "error": error.to_string(), "steps": steps });
+                    let record = self.record((Status::Failed, failure));
+                    // The failure itself is what to tell, also where its report cannot be written.
+                    drop(record.write(&self.options.store));
+                    return Err(DayError::Step { step, error });
+                }
+            }
+        }
+        self.write_published(&steps)
+    }
+
+    /// Takes the lock of the day, waiting for another run where that is asked for.
+    fn wait_for_lock(&self, key: &str) -> Result<DayLock, LockError> {
+        let options = self.options;
+        let mut is_told = false;
+        loop {
+            match DayLock::take(&options.store, key, &owner(&options.run_id)) {
+                Err(LockError::Held { path, owner })
+                    if self.started.elapsed() < options.lock_wait =>
+                {
+                    if !is_told {
+                        let period = self.period;
+                        self.events
+                            .line(&format!("{period}: waiting for {path} ({owner})"));
+                        is_told = true;
+                    }
+                    let left = options.lock_wait.saturating_sub(self.started.elapsed());
+                    std::thread::sleep(LOCK_PAUSE.min(left));
+                }
+                taken => return taken,
+            }
+        }
+    }
+
+    /// Writes the record, where a step has published.
+    fn write_published(&self, steps: &[Outcome]) -> Result<DayOutcome, DayError> {
+        let outcome = DayOutcome {
+            day: self.period.to_string(),
+            steps: steps.to_vec(),
+            seconds: self.started.elapsed().as_secs_f64(),
+        };
+        if steps.iter().any(|step| step.published) {
+            let record = self.record((Status::Published, json!(outcome)));
+            record.write(&self.options.store)?;
+        }
+        Ok(outcome)
+    }
+
+    fn record(&self, (status, outcome): (Status, Value)) -> Record {
+        let job = self.job;
+        let started = chrono::DateTime::<chrono::Utc>::from(self.clock);
+        let settings = job.config.texts.iter();
+        let settings: Vec<_> = settings
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        let warnings = &self.events.warnings;
+        Record {
+            run: self.options.run_id.clone(),
+            job: job.name.clone(),
+            pipeline: job.pipeline.name().to_owned(),
+            day: self.period.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            status,
+            started: started.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+            seconds: self.started.elapsed().as_secs_f64(),
+            peak_memory_bytes: peak_memory_bytes(),
+            input_bytes: input_bytes(&outcome),
+            configuration: job.config.texts.clone(),
+            configuration_hash: fingerprint(settings.iter().map(String::as_str)),
+            seed: job.config.seed,
+            warnings: warnings
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+            outcome,
+        }
+    }
+}
+
+/// Length of the raw files that the steps read.
+fn input_bytes(outcome: &Value) -> u64 {
+    let steps = outcome["steps"].as_array().into_iter().flatten();
+    let published = steps.filter(|step| step["published"].as_bool() == Some(true));
+    let inputs = published.filter_map(|step| step["report"]["inputs"].as_array());
+    let bytes = inputs.flatten().filter_map(|input| input["bytes"].as_u64());
+    bytes.sum()
+}
+
+/// The most memory that this process had, where Linux tells it (`VmHWM`).
+fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}

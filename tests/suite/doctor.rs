@@ -1,0 +1,199 @@
+//! Each thing that can be wrong with a site is named, with what to do.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::Value;
+
+use crate::run::Warehouse;
+use crate::support::klieg;
+use crate::support::lab::Lab;
+
+const DAY: &str = "2016-07-08";
+
+/// Code and text of a doctor on a lab's warehouse.
+fn doctor(lab: &Lab, more: &[&str]) -> (Option<i32>, String) {
+    let mut command = lab.command();
+    command
+        .args(["doctor", "-D", &lab.warehouse("day")])
+        .args(more);
+    let output = command.output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[track_caller]
+fn assert_named((code, text): (Option<i32>, String), wanted: i32, named: &[&str]) {
+    assert_eq!(code, Some(wanted), "{text}");
+    for name in named {
+        assert!(text.contains(name), "{name}: {text}");
+    }
+}
+
+#[test]
+fn a_site_of_this_machine() {
+    let warehouse = Warehouse::with_days(&[DAY], 6_000);
+    let root = format!("warehouse={}", warehouse.path("").display());
+    let ask = |more: &[&str]| {
+        let output = klieg(&[&["doctor", "-D", &root], more].concat());
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    assert_named(
+        ask(&[]),
+        0,
+        &[
+            "(command line)",
+            "ok    lock",
+            "ok    landing",
+            "0 that make runs fail",
+        ],
+    );
+    let (_, json) = ask(&["--output", "json"]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["settings"][0]["key"], "warehouse");
+    assert!(
+        json["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|finding| finding["level"] == "ok")
+    );
+    fs::create_dir_all(warehouse.path("flow/hive/y=2016/m=07/d=08")).unwrap();
+    assert_named(
+        ask(&[]),
+        0,
+        &["warn  partitions", "klieg writes m=7, not m=07"],
+    );
+    fs::rename(warehouse.path("flow/landing"), warehouse.path("flow/gone")).unwrap();
+    assert_named(
+        ask(&[]),
+        3,
+        &[
+            "FAIL  landing",
+            "let the collector put closed nfcapd files there",
+        ],
+    );
+    assert_named(
+        ask(&["-D", "warehouse=/nonexistent"]),
+        3,
+        &["FAIL  warehouse"],
+    );
+    assert!(
+        fs::metadata(warehouse.path(".klieg"))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o700
+            == 0o700
+    );
+    let left = fs::read_dir(warehouse.path(".klieg")).unwrap().count();
+    assert_eq!(left, 1, "the folder of locks alone is left");
+}
+
+#[test]
+fn what_is_broken_on_a_cluster_is_named() {
+    let Some(lab) = Lab::up(&["simple"]) else {
+        return;
+    };
+    let local = Warehouse::with_days(&[DAY], 6_000);
+    lab.land("day", &local.path("flow/landing"));
+    assert_named(
+        doctor(&lab, &[]),
+        0,
+        &[
+            "is active",
+            "ok    clock",
+            "ok    speed",
+            "0 that make runs fail",
+        ],
+    );
+    lab.sh(&["admin", "-safemode", "enter"]);
+    let impatient = ["-D", "hadoop.patience=2s", "-D", "hadoop.write_patience=2s"];
+    assert_named(
+        doctor(&lab, &impatient),
+        6,
+        &["FAIL  write", "has left safe mode"],
+    );
+    lab.sh(&["admin", "-safemode", "leave"]);
+    lab.sh(&["fs", "-chown", "-R", "hdfs", "/user/spot/day"]);
+    lab.sh(&["fs", "-chmod", "-R", "755", "/user/spot/day"]);
+    assert_named(
+        doctor(&lab, &impatient),
+        5,
+        &["FAIL  write", "-chown, -chmod or -setfacl"],
+    );
+    lab.sh(&["fs", "-chown", "-R", "spot", "/user/spot/day"]);
+    lab.sh(&["admin", "-setSpaceQuota", "200m", "/user/spot/day"]);
+    assert_named(doctor(&lab, &[]), 0, &["warn  quota", "-setSpaceQuota"]);
+    lab.sh(&["admin", "-setSpaceQuota", "30m", "/user/spot/day"]);
+    assert_named(
+        doctor(&lab, &impatient),
+        1,
+        &["FAIL  write", "raise the quota"],
+    );
+    lab.sh(&["admin", "-clrSpaceQuota", "/user/spot/day"]);
+    // An open file, and one that is copied.
+    lab.sh(&[
+        "fs",
+        "-touchz",
+        "/user/spot/day/flow/landing/nfcapd.201607082355._COPYING_",
+    ]);
+    assert_named(doctor(&lab, &[]), 0, &["1 still being written"]);
+    let port = |address: &str| format!("warehouse=hdfs://{address}/user/spot/day");
+    let asks = |warehouse: String| {
+        doctor(
+            &lab,
+            &[&["-D", warehouse.as_str()], &impatient[..]].concat(),
+        )
+    };
+    assert_named(
+        asks(port("localhost:1")),
+        6,
+        &["FAIL  namenode", "nothing listens there", "start it"],
+    );
+    assert_named(
+        asks(port("no-such-host.invalid:8020")),
+        6,
+        &["does not resolve"],
+    );
+    let http = lab.environment["NN_HTTP"].replace("http://", "");
+    assert_named(asks(port(&http)), 6, &["FAIL  namenode"]);
+    lab.sh(&["stop", "nn"]);
+    assert_named(
+        doctor(&lab, &impatient),
+        6,
+        &["FAIL  namenode", "gave no answer"],
+    );
+    lab.sh(&["cont", "nn"]);
+    let (code, text) = doctor(&lab, &["-D", "hadoop.conf_dir=/nonexistent"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("warn  configuration"), "{text}");
+}
+
+#[test]
+fn a_standby_that_is_down_is_named() {
+    let Some(lab) = Lab::up(&["ha"]) else {
+        return;
+    };
+    let local = Warehouse::with_days(&[DAY], 6_000);
+    lab.land("day", &local.path("flow/landing"));
+    assert_named(
+        doctor(&lab, &[]),
+        0,
+        &[
+            "is active",
+            "is standby",
+            "0 to mend, 0 that make runs fail",
+        ],
+    );
+    lab.sh(&["kill", "nn2"]);
+    assert_named(
+        doctor(&lab, &[]),
+        0,
+        &[
+            "warn  namenode",
+            "the next failure of the other stops every run",
+        ],
+    );
+}

@@ -1,0 +1,332 @@
+//! Hive's metastore as klieg tells it, and what Spark reads while runs are killed.
+
+use std::process::Output;
+use std::process::Stdio;
+
+use rustix::process::Pid;
+use rustix::process::Signal;
+use rustix::process::kill_process;
+use serde_json::Value;
+
+use crate::catalog::count;
+use crate::catalog::of_day;
+use crate::catalog::spark;
+use crate::run::Warehouse;
+use crate::support::lab::Lab;
+use crate::support::lab::run_in;
+
+const DAY: &str = "2016-07-08";
+const INGEST: [&str; 4] = ["--date", DAY, "--steps", "ingest"];
+const TOLD: [&str; 4] = ["-D", "catalog.kind=metastore", "-D", "catalog.patience=3s"];
+
+/// A lab with a day that has landed in `day` of the user spot.
+fn lab(args: &[&str]) -> Option<Lab> {
+    let lab = Lab::up(args)?;
+    let local = Warehouse::with_days(&[DAY], 6_000);
+    lab.land("day", &local.path("flow/landing"));
+    Some(lab)
+}
+
+fn ask(lab: &Lab, args: &[&str]) -> (Option<i32>, String) {
+    let mut command = lab.command();
+    command
+        .args(args)
+        .args(["-D", &lab.warehouse("day")])
+        .args(TOLD);
+    text(&command.output().unwrap())
+}
+
+fn text(output: &Output) -> (Option<i32>, String) {
+    let text = [&output.stdout[..], &output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+fn run(lab: &Lab, args: &[&str]) -> (Option<i32>, String) {
+    text(&lab.run("day", &[args, &TOLD].concat()))
+}
+
+/// Runs until `point` and does something while the run stands still.
+fn run_with_a_stop(
+    lab: &Lab,
+    args: &[&str],
+    point: &str,
+    meanwhile: impl FnOnce(),
+) -> (Option<i32>, String) {
+    let mut command = lab.command();
+    command.env("KLIEG_STOP_AT", point);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let job = concat!(env!("CARGO_MANIFEST_DIR"), "/jobs/flow.yaml");
+    command.args([
+        "run",
+        job,
+        "-D",
+        &lab.warehouse("day"),
+        "-D",
+        "ingest.settle=0s",
+    ]);
+    command.args(args).args(TOLD);
+    let child = command.spawn().unwrap();
+    let pid = i32::try_from(child.id()).unwrap();
+    let is_stopped = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit(')').next().unwrap().trim().starts_with('T')
+    };
+    while !is_stopped() {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    meanwhile();
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::CONT).unwrap();
+    text(&child.wait_with_output().unwrap())
+}
+
+fn rows(lab: &Lab, question: &str) -> Vec<Value> {
+    spark(lab, &[question.to_owned()])
+}
+
+/// Rows that Spark reads, none where a folder is missing for an instant.
+fn counted(lab: &Lab) -> u64 {
+    rows(lab, &count("flow"))[0]["n"].as_u64().unwrap()
+}
+
+#[test]
+fn spark_sees_each_publication_at_once() {
+    let Some(lab) = lab(&["simple", "--hms"]) else {
+        return;
+    };
+    // No table yet: nothing is begun.
+    let (code, told) = run(&lab, &["--date", DAY]);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(
+        told.contains("spot.flow is missing in the metastore; klieg setup makes it"),
+        "{told}"
+    );
+    let (code, told) = ask(&lab, &["setup"]);
+    assert_eq!(
+        (code, told.matches("made table").count()),
+        (Some(0), 3),
+        "{told}"
+    );
+    let (code, told) = ask(&lab, &["setup"]);
+    assert_eq!((code, told.matches("made").count()), (Some(0), 0), "{told}");
+    let (code, told) = run(&lab, &["--date", DAY, "--output", "json"]);
+    assert_eq!(code, Some(0), "{told}");
+    let result: Value =
+        serde_json::from_str(told.lines().find(|line| line.starts_with('{')).unwrap()).unwrap();
+    let steps = &result["days"][0]["outcome"]["steps"];
+    let questions = [
+        count("flow"),
+        count("flow_groups"),
+        format!("DESCRIBE EXTENDED spot.flow_groups PARTITION (y=2016, m=7, d=8)"),
+        format!("SELECT reason {} AND rank = 1", of_day("flow_groups")),
+    ];
+    let found = spark(&lab, &questions);
+    assert_eq!(found[0]["n"], steps[0]["rows"]);
+    assert_eq!(found[1]["n"], steps[1]["rows"]);
+    let about: String = found.iter().map(ToString::to_string).collect();
+    let run_id = result["run_id"].as_str().unwrap();
+    assert!(about.contains(&format!("klieg.run_id={run_id}")), "{about}");
+    assert!(
+        about.contains(&format!("numRows={}", steps[1]["rows"])),
+        "{about}"
+    );
+
+    // An hour alone, then half of the day: partitions of hours that are gone are dropped.
+    let (code, told) = run(&lab, &["--date", "2016-07-08T12", "--steps", "ingest"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert_eq!(counted(&lab), found[0]["n"].as_u64().unwrap());
+    let files = lab.files("/user/spot/day/flow/landing");
+    let late = files.keys().filter(|path| {
+        path.rsplit('.')
+            .next()
+            .is_some_and(|time| time >= "201607081100")
+    });
+    let late: Vec<&str> = late.map(String::as_str).collect();
+    lab.sh(&[&["fs", "-rm", "-skipTrash"], &late[..]].concat());
+    let (code, told) = run(&lab, &[&INGEST[..], &["--reprocess", "all"]].concat());
+    assert_eq!(code, Some(0), "{told}");
+    let partitions = rows(&lab, "SHOW PARTITIONS spot.flow");
+    assert!(
+        partitions.len() < 24 && partitions.len() > 8,
+        "{partitions:?}"
+    );
+    metastore_goes_down(&lab);
+    another_table_is_told(&lab);
+}
+
+fn metastore_goes_down(lab: &Lab) {
+    let again = [&INGEST[..], &["--reprocess", "all"]].concat();
+    // In the last step: what is published stays, and is told by recover.
+    let (code, told) = run_with_a_stop(lab, &again, "after folder 0", || {
+        drop(lab.sh(&["kill", "hms"]))
+    });
+    assert_eq!(code, Some(8), "{told}");
+    assert!(told.contains("the publication is half done"), "{told}");
+    // Before any work.
+    let (code, told) = run(lab, &again);
+    assert_eq!(code, Some(6), "{told}");
+    let (code, told) = ask(lab, &["doctor"]);
+    assert_eq!(code, Some(6), "{told}");
+    assert!(told.contains("FAIL  metastore"), "{told}");
+    // Of several the one that answers is told.
+    lab.sh(&["start", "hms"]);
+    let uris = format!(
+        "catalog.uris=thrift://localhost:1,{}",
+        lab.environment["HMS_URI"]
+    );
+    let (code, told) = ask(lab, &["recover", "-D", &uris]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("finished what"), "{told}");
+    assert!(counted(lab) > 0);
+}
+
+fn another_table_is_told(lab: &Lab) {
+    let statements = [
+        "CREATE DATABASE other".to_owned(),
+        format!(
+            "CREATE EXTERNAL TABLE other.flow (treceived STRING, tryear STRING) PARTITIONED BY (y SMALLINT, m TINYINT, d TINYINT) STORED AS PARQUET LOCATION '{}/tmp/x'",
+            lab.environment["HDFS_URL"]
+        ),
+    ];
+    spark(lab, &statements);
+    let (code, told) = ask(lab, &["setup", "-D", "catalog.database=other"]);
+    assert_eq!(code, Some(1), "{told}");
+    for difference in [
+        "column 2 is `tryear string`, must be `unix_tstamp bigint`",
+        "partition column 4 is missing, must be `h tinyint`",
+        "/tmp/x, must be hdfs://",
+    ] {
+        assert!(told.contains(difference), "{difference}: {told}");
+    }
+    let (code, told) = run(
+        lab,
+        &[&INGEST[..], &["-D", "catalog.database=other"]].concat(),
+    );
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("other.flow is another table"), "{told}");
+}
+
+#[test]
+fn spark_reads_the_old_or_the_new_wherever_a_run_dies() {
+    let Some(lab) = lab(&["simple", "--hms"]) else {
+        return;
+    };
+    assert_eq!(ask(&lab, &["setup"]).0, Some(0));
+    // Two versions with other rows: of the day, and with those an hour less.
+    let early = ["--reprocess", "all", "-D", "ingest.event_time=start"];
+    assert_eq!(run(&lab, &[&INGEST[..], &early].concat()).0, Some(0));
+    let all = counted(&lab);
+    let local = Warehouse::with_days(&[DAY], 6_000);
+    let some = local.path("flow/landing").join(DAY);
+    let copy = local.path("more");
+    std::fs::create_dir(&copy).unwrap();
+    let mut names: Vec<_> = std::fs::read_dir(&some)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    names.sort();
+    std::fs::copy(&names[names.len() / 2], copy.join("twice.nfcapd")).unwrap();
+    lab.land("day", &copy);
+    assert_eq!(run(&lab, &INGEST).0, Some(0));
+    let more = counted(&lab);
+    assert!(more > all);
+    lab.sh(&[
+        "fs",
+        "-rm",
+        "-skipTrash",
+        "/user/spot/day/flow/landing/twice.nfcapd",
+    ]);
+    let mut states = (more, all);
+    for point in [
+        "before the journal",
+        "after the journal",
+        "between the renames of ingest",
+        "after folder 0",
+        "after the catalog",
+        "after the journal is removed",
+    ] {
+        let mut command = lab.command();
+        command.env("KLIEG_KILL_AT", point);
+        let again = [&INGEST[..], &TOLD, &["--reprocess", "all"]].concat();
+        let killed = run_in(&mut command, &lab.warehouse("day"), &again);
+        assert_eq!(killed.status.code(), None, "{point}");
+        let (old, new) = states;
+        match (point, counted(&lab)) {
+            ("between the renames of ingest", found) => assert_eq!(found, 0, "{point}"),
+            ("before the journal" | "after the journal", found) => {
+                assert_eq!(found, old, "{point}")
+            }
+            (_, found) => assert_eq!(found, new, "{point}"),
+        }
+        let (code, told) = run(&lab, &[&INGEST[..], &["--reprocess", "all"]].concat());
+        assert_eq!(code, Some(0), "{point}: {told}");
+        assert_eq!(counted(&lab), new, "{point}: repaired");
+        // The other version next.
+        states = (new, old);
+        if new == all {
+            lab.land("day", &copy);
+        } else {
+            lab.sh(&[
+                "fs",
+                "-rm",
+                "-skipTrash",
+                "/user/spot/day/flow/landing/twice.nfcapd",
+            ]);
+        }
+    }
+}
+
+#[test]
+fn kerberos_and_version_4() {
+    let Some(secure) = lab(&["secure", "--hms"]) else {
+        return;
+    };
+    assert_eq!(ask(&secure, &["setup"]).0, Some(0));
+    let (code, told) = run(&secure, &INGEST);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(counted(&secure) > 0);
+    let keytab = format!("hadoop.keytab={}", secure.environment["KEYTAB"]);
+    let principal = format!("hadoop.principal={}", secure.environment["PRINCIPAL"]);
+    let no_ticket = |args: &[&str]| {
+        let mut command = secure.command();
+        command.env("KRB5CCNAME", "FILE:/nonexistent").args(args);
+        text(
+            &command
+                .args(["-D", &secure.warehouse("day")])
+                .args(TOLD)
+                .output()
+                .unwrap(),
+        )
+    };
+    let (code, told) = no_ticket(&["setup", "-D", &keytab, "-D", &principal]);
+    assert_eq!(code, Some(0), "{told}");
+    let (code, told) = no_ticket(&["setup"]);
+    assert_eq!(code, Some(5), "{told}");
+    assert!(told.contains("kinit, or set hadoop.principal"), "{told}");
+    let (code, told) = ask(
+        &secure,
+        &["setup", "-D", "hive.metastore.sasl.enabled=false"],
+    );
+    assert_eq!(code, Some(6), "{told}");
+    assert!(told.contains("do hive.metastore.sasl.enabled"), "{told}");
+    let (code, told) = ask(&secure, &["doctor"]);
+    assert_eq!(code, Some(0), "{told}");
+    for line in [
+        "SASL with Kerberos, version 2 or 3",
+        "privacy without AES",
+        "lives",
+    ] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    drop(secure);
+    let Some(four) = lab(&["simple", "--hms4"]) else {
+        return;
+    };
+    assert_eq!(ask(&four, &["setup"]).0, Some(0));
+    for _ in 0..2 {
+        let (code, told) = run(&four, &[&INGEST[..], &["--reprocess", "all"]].concat());
+        assert_eq!(code, Some(0), "{told}");
+    }
+    let (code, told) = ask(&four, &["doctor"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("buffered, version 4"), "{told}");
+}
