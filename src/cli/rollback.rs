@@ -10,6 +10,8 @@ use crate::cli::run;
 use crate::job;
 use crate::job::History;
 use crate::job::Partition;
+use crate::job::Record;
+use crate::table::period::Period;
 
 /// Bring a partition back to what it was after an earlier run
 #[derive(clap::Args, Debug)]
@@ -40,8 +42,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     let store = &options.store;
     store.check_folder(store.root())?;
     let known = History::read_run(store, &args.to)?;
-    let day = args.partition.period.to_string();
-    if !known.records.iter().any(|record| record.day == day) {
+    let wanted = args.partition.period;
+    let day = wanted.day.to_string();
+    let has_changed = |record: &Record| {
+        let changed = record.day.parse::<Period>();
+        changed.is_ok_and(|changed| changed.day == wanted.day)
+    };
+    if !known.records.iter().any(has_changed) {
         let text = format!(
             "no run `{}` has published {}; klieg history --date {day} lists them",
             args.to, args.partition

@@ -186,7 +186,10 @@ fn days_are_those_of_the_clock_of_the_site() {
     let zone = ["--timezone", "Europe/Berlin", "-D", "ingest.slack=3h"];
     let days = ["2016-03-26", "2016-03-27", "2016-03-28"];
     let utc = Warehouse::with_days(&days, 6_000);
-    utc.run_ok(&args(&[&["--from", days[0], "--to", days[2]], &INGEST]));
+    utc.run_ok(&args(&[
+        &["--from", days[0], "--to", "2016-03-29"],
+        &INGEST,
+    ]));
     let local = Warehouse::with_days(&days, 6_000);
     local.run_ok(&args(&[
         &["--from", days[0], "--to", "2016-03-29"],
