@@ -233,7 +233,7 @@ impl Metastore {
             async move {
                 for change in &changes {
                     let told = session.publish(&database, change).await;
-                    told.map_err(|error| of_table(error, &database, change.table.name))?;
+                    told.map_err(|error| of_table(&error, &database, change.table.name))?;
                 }
                 Ok(())
             }
@@ -331,7 +331,7 @@ fn is_silence(error: &io::Error) -> bool {
     )
 }
 
-fn of_table(error: io::Error, database: &str, table: &str) -> io::Error {
+fn of_table(error: &io::Error, database: &str, table: &str) -> io::Error {
     let remedy = match error.kind() {
         io::ErrorKind::NotFound => "; is the table missing? klieg setup makes it",
         _ => "",

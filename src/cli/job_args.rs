@@ -106,6 +106,8 @@ impl From<ReprocessArg> for Reprocess {
     }
 }
 
+/// Where Apache Spot has its settings, unless SPOTCONF says otherwise; read for those who come from it.
+const SPOT_CONF: &str = "/etc/spot.conf";
 /// The most days or hours of one range.
 const PERIODS_MAX: usize = 24 * 3660;
 
@@ -124,6 +126,11 @@ impl SiteArgs {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         });
         let mut layers = Layers::try_new(texts)?;
+        let spot = std::env::var_os("SPOTCONF").unwrap_or_else(|| SPOT_CONF.into());
+        let spot = PathBuf::from(spot);
+        if let Ok(text) = std::fs::read_to_string(&spot) {
+            layers.add_spot(&spot.display().to_string(), &text);
+        }
         if let Some(path) = &self.config {
             layers.add_site(&path.display().to_string(), &read(path)?)?;
         }

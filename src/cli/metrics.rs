@@ -75,6 +75,10 @@ pub(super) fn text(results: &Results, job: &Job, (path, now): (&Path, SystemTime
             values: records(results, &labels),
         },
     ];
+    rendered(gauges)
+}
+
+fn rendered<const N: usize>(gauges: [Gauge<'_>; N]) -> String {
     let mut text = String::new();
     for Gauge { name, help, values } in gauges {
         // Writing to a String cannot fail.

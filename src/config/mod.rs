@@ -1,12 +1,13 @@
 //! Configuration: layers of `key = value`, each value with its origin, checked against the keys of `conf/default.yaml`.
 //!
 //! ```text
-//! conf/default.yaml < environment < site file < job file < -D        the later wins; every unknown key is an error
+//! conf/default.yaml < /etc/spot.conf < environment < site file < job file < -D        the later wins; every unknown key is an error
 //! ```
 //! [`Layers`] collects, [`Layers::check`] makes a [`Config`] of it, whose fields have types, units and checked ranges.
 
 pub mod hadoop;
 mod settings;
+mod spot;
 mod value;
 mod yaml;
 
@@ -207,6 +208,17 @@ impl Layers {
                 origin,
                 key,
             }),
+        }
+    }
+
+    /// Takes what an installation of Apache Spot says, in the place of defaults alone.
+    pub fn add_spot(&mut self, path: &str, text: &str) {
+        for (key, value, line) in spot::settings(text) {
+            if let Some(slot) = self.values.get_mut(key)
+                && matches!(slot.1, Origin::Default(_))
+            {
+                *slot = (value, Origin::File(path.to_owned(), line, 1));
+            }
         }
     }
 

@@ -9,11 +9,13 @@ use crate::job::Job;
 use crate::job::RunError;
 use crate::job::Status;
 use crate::job::StepKind;
+use crate::parallel;
 use crate::step;
 use crate::step::StepError;
 use crate::step::inputs::Inputs;
 use crate::step::inputs::Landings;
 use crate::store;
+use crate::store::AT_ONCE;
 use crate::store::Manifest;
 use crate::store::Store;
 use crate::store::StoreError;
@@ -157,7 +159,7 @@ pub fn plan_days(
         locks: store::held_locks(store)?,
     };
     let plan = |period: &Period| plan_day(job, *period, which, &known);
-    periods.iter().map(plan).collect()
+    parallel::map(AT_ONCE, periods, plan).into_iter().collect()
 }
 
 fn plan_day(
@@ -172,29 +174,22 @@ fn plan_day(
     let key = job.partition(period).key();
     let locked = known.locks.iter().find(|(held, _)| *held == key);
     let mut plan = DayPlan {
-        day: period.to_string(),
-        action: Action::Fail,
-        reason: String::new(),
         last_run: last.map(|record| (record.status, record.started.clone())),
         locked_by: locked.map(|(_, owner)| owner.clone()),
-        input_files: Vec::new(),
-        input_bytes: 0,
-        splits: 0,
         writes: targets(&job.steps, &layout, period)
             .iter()
             .map(|(_, path)| store.url(path))
             .collect(),
-        expected_seconds: None,
-        expected_memory_bytes: None,
+        ..DayPlan::of(period)
     };
     if !is_selected(job, period, which, (store, &known.history))? {
         (plan.action, plan.reason) = (Action::Skip, which.why_not().to_owned());
         return Ok(plan);
     }
     let all = which == Reprocess::All;
-    let is_current = step::suspicious::is_current(&job.config, store, &layout, period.day);
+    let is_current = || step::suspicious::is_current(&job.config, store, &layout, period.day);
     if !job.steps.contains(&StepKind::Ingest) {
-        (plan.action, plan.reason) = match is_current {
+        (plan.action, plan.reason) = match is_current() {
             Err(StepError::NoInput(reason)) => (Action::Fail, reason),
             is_current => results_action(is_current?, all),
         };
@@ -210,7 +205,7 @@ fn plan_day(
     };
     plan.input_bytes = inputs.bytes();
     plan.splits = step::inputs::splits(&inputs.files, job.config.ingest.split_bytes).len();
-    let analyses = job.steps.contains(&StepKind::Suspicious) && !matches!(is_current, Ok(true));
+    let analyses = job.steps.contains(&StepKind::Suspicious) && !matches!(is_current(), Ok(true));
     let published = step::ingest::published(store, &layout, period)?;
     let is_foreign =
         published.is_none() && !all && step::ingest::is_foreign(store, &layout, period)?;
@@ -244,6 +239,23 @@ impl Reprocess {
 }
 
 impl DayPlan {
+    /// Nothing is known of it yet.
+    fn of(period: Period) -> Self {
+        Self {
+            day: period.to_string(),
+            action: Action::Fail,
+            reason: String::new(),
+            last_run: None,
+            locked_by: None,
+            input_files: Vec::new(),
+            input_bytes: 0,
+            splits: 0,
+            writes: Vec::new(),
+            expected_seconds: None,
+            expected_memory_bytes: None,
+        }
+    }
+
     /// Time and memory by the newest run that published from raw files.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     fn expect(&mut self, history: &History) {

@@ -246,9 +246,10 @@ fn check_foreign(
 /// A folder or file cannot be looked at.
 pub fn is_foreign(store: &Store, layout: &Layout, period: Period) -> Result<bool, StepError> {
     let target = layout.raw(period);
-    let is_ours = Manifest::parse(store, &target)?.is_some()
-        || DayTable::read(store, layout, period.day)?.is_some();
-    Ok(!is_ours && !table_files(store, &target)?.is_empty())
+    let has_files = !table_files(store, &target)?.is_empty();
+    Ok(has_files
+        && Manifest::parse(store, &target)?.is_none()
+        && DayTable::read(store, layout, period.day)?.is_none())
 }
 
 /// Table files below a folder of the table, with their lengths, by path; hidden ones are left out as Hive does.

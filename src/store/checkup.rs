@@ -160,7 +160,8 @@ pub fn look(store: &Store, clock: fn() -> SystemTime) -> Vec<Finding> {
 #[expect(clippy::cast_precision_loss, reason = "a speed")]
 fn write_and_read(store: &Store, probe: &Path, clock: fn() -> SystemTime) -> Vec<Finding> {
     let files = store.files();
-    let bytes: Vec<u8> = (0..PROBE_BYTES).map(|index| (index % 251) as u8).collect();
+    let pattern = (0..=250_u8).cycle();
+    let bytes: Vec<u8> = pattern.take(PROBE_BYTES).collect();
     let area = store.work_area();
     let start = Instant::now();
     let before = clock();

@@ -133,20 +133,19 @@ fn what_is_broken_on_a_cluster_is_named() {
         &["FAIL  write", "raise the quota"],
     );
     lab.sh(&["admin", "-clrSpaceQuota", "/user/spot/day"]);
-    // An open file, and one that is copied.
+    addresses_and_silence(&lab, &impatient);
+}
+
+/// Wrong addresses, a NameNode that does not answer, files that are copied.
+fn addresses_and_silence(lab: &Lab, impatient: &[&str]) {
     lab.sh(&[
         "fs",
         "-touchz",
         "/user/spot/day/flow/landing/nfcapd.201607082355._COPYING_",
     ]);
-    assert_named(doctor(&lab, &[]), 0, &["1 still being written"]);
+    assert_named(doctor(lab, &[]), 0, &["1 still being written"]);
     let port = |address: &str| format!("warehouse=hdfs://{address}/user/spot/day");
-    let asks = |warehouse: String| {
-        doctor(
-            &lab,
-            &[&["-D", warehouse.as_str()], &impatient[..]].concat(),
-        )
-    };
+    let asks = |warehouse: String| doctor(lab, &[&["-D", warehouse.as_str()], impatient].concat());
     assert_named(
         asks(port("localhost:1")),
         6,
@@ -161,12 +160,12 @@ fn what_is_broken_on_a_cluster_is_named() {
     assert_named(asks(port(&http)), 6, &["FAIL  namenode"]);
     lab.sh(&["stop", "nn"]);
     assert_named(
-        doctor(&lab, &impatient),
+        doctor(lab, impatient),
         6,
         &["FAIL  namenode", "gave no answer"],
     );
     lab.sh(&["cont", "nn"]);
-    let (code, text) = doctor(&lab, &["-D", "hadoop.conf_dir=/nonexistent"]);
+    let (code, text) = doctor(lab, &["-D", "hadoop.conf_dir=/nonexistent"]);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("warn  configuration"), "{text}");
 }
@@ -196,4 +195,27 @@ fn a_standby_that_is_down_is_named() {
             "the next failure of the other stops every run",
         ],
     );
+}
+
+#[test]
+fn settings_of_spot_are_read_under_all_others() {
+    let warehouse = Warehouse::empty();
+    let conf = warehouse.path("spot.conf");
+    let text = "#node configuration\nUINODE='node03'\nHUSER='/user/spotuser'\nDBNAME='SpotDB'\nHPATH=${HUSER}/${DSOURCE}\nTOL=1e-6\n";
+    fs::write(&conf, text).unwrap();
+    let ask = |more: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_klieg"));
+        command
+            .args(["setup", "--print", "-D", "fs.defaultFS=hdfs://nn:8020"])
+            .args(more);
+        let output = command.env("SPOTCONF", &conf).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = ask(&[]);
+    assert!(text.contains("EXISTS spotdb.flow ("), "{text}");
+    assert!(
+        text.contains("LOCATION 'hdfs://nn:8020/user/spotuser/flow/hive'"),
+        "{text}"
+    );
+    assert!(ask(&["-D", "catalog.database=mine"]).contains("EXISTS mine.flow ("));
 }

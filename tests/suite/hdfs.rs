@@ -270,14 +270,15 @@ fn dead_datanode(lab: &Lab) {
     );
 }
 
-/// A run that freezes before its fence, as in a paused virtual machine.
-fn frozen(lab: &Lab, name: &str) -> Child {
+/// A run that freezes at a point of its publication, as in a paused virtual machine.
+fn frozen(lab: &Lab, name: &str, point: &str) -> Child {
     let job = concat!(env!("CARGO_MANIFEST_DIR"), "/jobs/flow.yaml");
     let child = lab
         .command()
-        .env("KLIEG_STOP_AT", "before the fence")
+        .env("KLIEG_STOP_AT", point)
         .args(["run", job, "-D", &lab.warehouse(name)])
         .args(INGEST)
+        .args(["--reprocess", "all"])
         .stderr(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
@@ -304,7 +305,7 @@ fn a_frozen_run_on_hdfs_publishes_nothing_when_it_wakes() {
     };
     with_day(&lab, "day");
     // Its lock is taken by an operator.
-    let child = frozen(&lab, "day");
+    let child = frozen(&lab, "day", "before the fence");
     let output = lab.run("day", &INGEST);
     assert_ends(&output, 4, &["locked by a live run", "process"]);
     let unlock = |force: &[&str]| {
@@ -324,7 +325,7 @@ fn a_frozen_run_on_hdfs_publishes_nothing_when_it_wakes() {
 
     // Its lease runs out, and the next run takes over.
     with_day(&lab, "lease");
-    let child = frozen(&lab, "lease");
+    let child = frozen(&lab, "lease", "before the fence");
     let start = Instant::now();
     let output = loop {
         let output = lab.run("lease", &INGEST);
@@ -345,6 +346,36 @@ fn a_frozen_run_on_hdfs_publishes_nothing_when_it_wakes() {
         &["the lock was lost", "nothing was published"],
     );
     assert_eq!(lab.files("/user/spot/lease/flow/hive"), published);
+
+    frozen_in_the_middle(&lab, &unlock);
+}
+
+/// Whoever takes over finishes what was begun, then publishes its own; the run that wakes touches neither.
+fn frozen_in_the_middle(lab: &Lab, unlock: &dyn Fn(&[&str]) -> Output) {
+    for point in [
+        "after the journal",
+        "between the renames of ingest",
+        "after folder 0",
+    ] {
+        let child = frozen(lab, "day", point);
+        assert_ends(&unlock(&["--force"]), 0, &[]);
+        let again = [&INGEST[..], &["--reprocess", "all"]].concat();
+        let taker = lab.run("day", &again);
+        assert_ends(&taker, 0, &["finished what run", "files published: 24"]);
+        let published = lab.files("/user/spot/day/flow/hive");
+        let told = [
+            "the lock was lost",
+            "the run that has it now finishes what was begun",
+        ];
+        assert_ends(&wake(child), 4, &told);
+        assert_eq!(lab.files("/user/spot/day/flow/hive"), published, "{point}");
+        assert_ends(&lab.run("day", &again), 0, &["files published: 24"]);
+        assert_eq!(
+            lab.files("/user/spot/day/.klieg/journal").len(),
+            0,
+            "{point}"
+        );
+    }
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn spark_sees_each_publication_at_once() {
     let questions = [
         count("flow"),
         count("flow_groups"),
-        format!("DESCRIBE EXTENDED spot.flow_groups PARTITION (y=2016, m=7, d=8)"),
+        "DESCRIBE EXTENDED spot.flow_groups PARTITION (y=2016, m=7, d=8)".to_owned(),
         format!("SELECT reason {} AND rank = 1", of_day("flow_groups")),
     ];
     let found = spark(&lab, &questions);
@@ -157,7 +157,7 @@ fn metastore_goes_down(lab: &Lab) {
     let again = [&INGEST[..], &["--reprocess", "all"]].concat();
     // In the last step: what is published stays, and is told by recover.
     let (code, told) = run_with_a_stop(lab, &again, "after folder 0", || {
-        drop(lab.sh(&["kill", "hms"]))
+        drop(lab.sh(&["kill", "hms"]));
     });
     assert_eq!(code, Some(8), "{told}");
     assert!(told.contains("the publication is half done"), "{told}");
@@ -216,15 +216,7 @@ fn spark_reads_the_old_or_the_new_wherever_a_run_dies() {
     assert_eq!(run(&lab, &[&INGEST[..], &early].concat()).0, Some(0));
     let all = counted(&lab);
     let local = Warehouse::with_days(&[DAY], 6_000);
-    let some = local.path("flow/landing").join(DAY);
-    let copy = local.path("more");
-    std::fs::create_dir(&copy).unwrap();
-    let mut names: Vec<_> = std::fs::read_dir(&some)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    names.sort();
-    std::fs::copy(&names[names.len() / 2], copy.join("twice.nfcapd")).unwrap();
+    let copy = one_file_more(&local);
     lab.land("day", &copy);
     assert_eq!(run(&lab, &INGEST).0, Some(0));
     let more = counted(&lab);
@@ -253,7 +245,7 @@ fn spark_reads_the_old_or_the_new_wherever_a_run_dies() {
         match (point, counted(&lab)) {
             ("between the renames of ingest", found) => assert_eq!(found, 0, "{point}"),
             ("before the journal" | "after the journal", found) => {
-                assert_eq!(found, old, "{point}")
+                assert_eq!(found, old, "{point}");
             }
             (_, found) => assert_eq!(found, new, "{point}"),
         }
@@ -273,6 +265,17 @@ fn spark_reads_the_old_or_the_new_wherever_a_run_dies() {
             ]);
         }
     }
+}
+
+/// A folder with one of the raw files of a day, under another name.
+fn one_file_more(local: &Warehouse) -> std::path::PathBuf {
+    let copy = local.path("more");
+    std::fs::create_dir(&copy).unwrap();
+    let files = std::fs::read_dir(local.path("flow/landing").join(DAY)).unwrap();
+    let mut files: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    std::fs::copy(&files[files.len() / 2], copy.join("twice.nfcapd")).unwrap();
+    copy
 }
 
 #[test]
