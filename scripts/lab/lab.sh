@@ -272,7 +272,7 @@ esac
 load
 case $cmd in
 env) env_ ;;
-kill) signal KILL "$1" ;; stop) signal STOP "$1" ;; cont) signal CONT "$1" ;; start) startd "$1" ;;
+kill) signal KILL "$1" ;; stop) signal STOP "$1" ;; cont) signal CONT "$1" ;; start) startd "$1"; [ "$1" != hms ] || waitport hms $((BASE + 98)) ;;
 failover) failover "$1" ;;
 state) for n in nn1 nn2; do echo "$n $(JAVA org.apache.hadoop.hdfs.tools.DFSHAAdmin -getServiceState $n 2>/dev/null || echo unreachable)"; done ;;
 fs) JAVA org.apache.hadoop.fs.FsShell "$@" ;;

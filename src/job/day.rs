@@ -24,6 +24,7 @@ use crate::step;
 use crate::step::Context;
 use crate::step::Events;
 use crate::step::Outcome;
+use crate::step::inputs::SharedLandings;
 use crate::store::DayLock;
 use crate::store::LockError;
 use crate::store::Staging;
@@ -39,6 +40,7 @@ pub(super) struct DayRun<'a> {
     job: &'a Job,
     period: Period,
     options: &'a RunOptions,
+    landings: &'a SharedLandings,
     events: Noted<'a>,
     started: Instant,
     clock: SystemTime,
@@ -68,13 +70,14 @@ impl<'a> DayRun<'a> {
     pub(super) fn new(
         job: &'a Job,
         period: Period,
-        options: &'a RunOptions,
+        (options, landings): (&'a RunOptions, &'a SharedLandings),
         events: &'a dyn Events,
     ) -> Self {
         Self {
             job,
             period,
             options,
+            landings,
             events: Noted {
                 events,
                 warnings: Mutex::default(),
@@ -114,6 +117,7 @@ impl<'a> DayRun<'a> {
             period: self.period,
             engine: &engine,
             staging: &staging,
+            landings: self.landings,
             events: &self.events,
             redo: options.reprocess == Reprocess::All,
             adopt: options.adopt,

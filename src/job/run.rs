@@ -23,6 +23,7 @@ use crate::parallel;
 use crate::step::Events;
 use crate::step::Outcome;
 use crate::step::StepError;
+use crate::step::inputs::SharedLandings;
 use crate::store::LockError;
 use crate::store::PublishError;
 use crate::store::Store;
@@ -163,13 +164,16 @@ pub fn run_days(
     share.config.threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
     share.config.memory_bytes = job.config.memory_bytes / at_once as u64;
     let failures = AtomicUsize::new(0);
+    let landings = SharedLandings::default();
     let run = |period: &Period| {
         if failures.load(Ordering::Relaxed) >= options.failures_max {
             return DayResult::NotBegun;
         }
         let done = match is_selected(job, *period, options.reprocess, (store, &history)) {
             Ok(false) => return DayResult::NotSelected,
-            Ok(true) => runtime.block_on(DayRun::new(&share, *period, options, events).run()),
+            Ok(true) => {
+                runtime.block_on(DayRun::new(&share, *period, (options, &landings), events).run())
+            }
             Err(error) => Err(error.into()),
         };
         match done {

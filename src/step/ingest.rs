@@ -26,7 +26,6 @@ use crate::step::Unit;
 use crate::step::day_table::DayTable;
 use crate::step::inputs::Inputs;
 use crate::step::inputs::inputs_of;
-use crate::step::inputs::landed;
 use crate::step::inputs::settle;
 use crate::step::inputs::splits;
 use crate::step::inputs::vanished;
@@ -94,12 +93,8 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
         ..
     } = *context;
     let store = context.store;
-    let inputs = inputs_of(
-        (config, store),
-        layout,
-        &landed(config, store, layout)?,
-        period,
-    )?;
+    let landings = context.landings.get(config, store, layout)?;
+    let inputs = inputs_of((config, store), layout, &landings, period)?;
     let target = layout.raw(period);
     let name = staged_name(period);
     for path in &inputs.unfinished {

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::OnceLock;
+use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
@@ -70,6 +73,32 @@ pub struct Landings {
     noted: Vec<OnceLock<Option<(u64, u64)>>>,
     /// Files that are followed by another of their folder within the slack: they end there.
     is_short: Vec<bool>,
+}
+
+/// The listing of a run: made when it is first asked for, the same for all days of the run. Files that come later make a day
+/// `changed` for the next run.
+#[derive(Debug, Default)]
+pub struct SharedLandings(Mutex<Option<Arc<Landings>>>);
+
+impl SharedLandings {
+    /// Returns the listing.
+    ///
+    /// # Errors
+    /// The landing folder cannot be read; the next day tries again.
+    pub fn get(
+        &self,
+        config: &Config,
+        store: &Store,
+        layout: &Layout,
+    ) -> Result<Arc<Landings>, StoreError> {
+        let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(landings) = &*shared {
+            return Ok(Arc::clone(landings));
+        }
+        let landings = Arc::new(landed(config, store, layout)?);
+        *shared = Some(Arc::clone(&landings));
+        Ok(landings)
+    }
 }
 
 /// Lists the landing folder.

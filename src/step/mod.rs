@@ -21,6 +21,7 @@ use crate::detect::models::ModelError;
 use crate::engine::ingest::IngestError;
 use crate::engine::session::Engine;
 use crate::ml::lda::CorpusError;
+use crate::step::inputs::SharedLandings;
 use crate::store::DayLock;
 use crate::store::PublishError;
 use crate::store::Staging;
@@ -53,6 +54,8 @@ pub struct Context<'a> {
     pub engine: &'a Engine,
     /// Where outputs are made.
     pub staging: &'a Staging,
+    /// Raw files.
+    pub landings: &'a SharedLandings,
     /// Who is told.
     pub events: &'a dyn Events,
     /// Do it even where nothing changed.

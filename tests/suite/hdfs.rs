@@ -65,6 +65,7 @@ fn hdfs_holds_the_bytes_of_this_machine_and_says_what_is_wrong() {
     };
     let local = with_day(&lab, "day");
     equal_bytes(&lab, &local);
+    mounted_and_kept_in_a_snapshot(&lab);
     forbidden_places(&lab);
     safe_mode(&lab);
     quota(&lab, &local);
@@ -72,6 +73,31 @@ fn hdfs_holds_the_bytes_of_this_machine_and_says_what_is_wrong() {
     wrong_addresses(&lab);
     silent_namenode(&lab);
     dead_datanode(&lab);
+}
+
+/// The same warehouse through viewfs, published again while a snapshot holds the old one.
+fn mounted_and_kept_in_a_snapshot(lab: &Lab) {
+    lab.sh(&["admin", "-allowSnapshot", "/user/spot/day"]);
+    lab.sh(&["fs", "-createSnapshot", "/user/spot/day", "before"]);
+    let url = &lab.environment["HDFS_URL"];
+    let mount = |link: &str, to: &str| format!("fs.viewfs.mounttable.site.{link}={url}{to}");
+    let (data, rest) = (
+        mount("link./data", "/user/spot/day"),
+        mount("linkFallback", "/"),
+    );
+    let args = [
+        &INGEST[..],
+        &["--reprocess", "all", "-D", &data, "-D", &rest],
+    ]
+    .concat();
+    let output = run_in(&mut lab.command(), "warehouse=viewfs://site/data", &args);
+    assert_ends(&output, 0, &["files published: 24 in viewfs://site/data"]);
+    let day = "flow/hive/y=2016/m=7/d=8";
+    let now = lab.files(&format!("/user/spot/day/{day}"));
+    let then = lab.files(&format!("/user/spot/day/.snapshot/before/{day}"));
+    assert_eq!((now.len(), then.len()), (26, 26));
+    lab.sh(&["fs", "-deleteSnapshot", "/user/spot/day", "before"]);
+    lab.sh(&["admin", "-disallowSnapshot", "/user/spot/day"]);
 }
 
 fn equal_bytes(lab: &Lab, local: &Warehouse) {

@@ -221,12 +221,7 @@ fn spark_reads_the_old_or_the_new_wherever_a_run_dies() {
     assert_eq!(run(&lab, &INGEST).0, Some(0));
     let more = counted(&lab);
     assert!(more > all);
-    lab.sh(&[
-        "fs",
-        "-rm",
-        "-skipTrash",
-        "/user/spot/day/flow/landing/twice.nfcapd",
-    ]);
+    take_back(&lab);
     let mut states = (more, all);
     for point in [
         "before the journal",
@@ -257,12 +252,7 @@ fn spark_reads_the_old_or_the_new_wherever_a_run_dies() {
         if new == all {
             lab.land("day", &copy);
         } else {
-            lab.sh(&[
-                "fs",
-                "-rm",
-                "-skipTrash",
-                "/user/spot/day/flow/landing/twice.nfcapd",
-            ]);
+            take_back(&lab);
         }
     }
 }
@@ -276,6 +266,14 @@ fn one_file_more(local: &Warehouse) -> std::path::PathBuf {
     files.sort();
     std::fs::copy(&files[files.len() / 2], copy.join("twice.nfcapd")).unwrap();
     copy
+}
+
+/// Removes that file.
+fn take_back(lab: &Lab) {
+    let files = lab.files("/user/spot/day/flow/landing");
+    let mut paths = files.keys();
+    let path = paths.find(|path| path.ends_with("twice.nfcapd")).unwrap();
+    lab.sh(&["fs", "-rm", "-skipTrash", path]);
 }
 
 #[test]
