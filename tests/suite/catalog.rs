@@ -32,12 +32,16 @@ fn statements(text: &str) -> Vec<String> {
     statements.map(str::to_owned).collect()
 }
 
-/// The statements for Spark that the newest run wrote.
+/// The statements for Spark that the newest run wrote, of all tables.
 fn written(lab: &Lab) -> Vec<String> {
     let files = lab.files("/user/spot/day/.klieg/catalog");
-    let mut newest_first = files.keys().rev();
-    let path = newest_first.find(|path| path.ends_with(".spark.sql"));
-    statements(&lab.sh(&["fs", "-cat", path.unwrap()]))
+    let of_spark = files.keys().filter(|path| path.ends_with(".spark.sql"));
+    let of_spark: Vec<&str> = of_spark.map(String::as_str).collect();
+    let newest = of_spark.last().unwrap().rsplit_once('/').unwrap().0;
+    let newest = of_spark.iter().filter(|path| path.starts_with(newest));
+    let paths: Vec<&str> = newest.copied().collect();
+    assert_eq!(paths.len(), 3);
+    statements(&lab.sh(&[&["fs", "-cat"], &paths[..]].concat()))
 }
 
 pub(crate) fn of_day(table: &str) -> String {
