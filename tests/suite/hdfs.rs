@@ -82,7 +82,7 @@ fn mounted_and_kept_in_a_snapshot(lab: &Lab) {
     let url = &lab.environment["HDFS_URL"];
     let mount = |link: &str, to: &str| format!("fs.viewfs.mounttable.site.{link}={url}{to}");
     let (data, rest) = (
-        mount("link./data", "/user/spot/day"),
+        mount("link./user/spot/day", "/user/spot/day"),
         mount("linkFallback", "/"),
     );
     let args = [
@@ -90,8 +90,16 @@ fn mounted_and_kept_in_a_snapshot(lab: &Lab) {
         &["--reprocess", "all", "-D", &data, "-D", &rest],
     ]
     .concat();
-    let output = run_in(&mut lab.command(), "warehouse=viewfs://site/data", &args);
-    assert_ends(&output, 0, &["files published: 24 in viewfs://site/data"]);
+    let output = run_in(
+        &mut lab.command(),
+        "warehouse=viewfs://site/user/spot/day",
+        &args,
+    );
+    assert_ends(
+        &output,
+        0,
+        &["files published: 24 in viewfs://site/user/spot/day"],
+    );
     let day = "flow/hive/y=2016/m=7/d=8";
     let now = lab.files(&format!("/user/spot/day/{day}"));
     let then = lab.files(&format!("/user/spot/day/.snapshot/before/{day}"));
