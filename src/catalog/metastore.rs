@@ -101,7 +101,7 @@ impl Uri {
     }
 }
 
-/// What a table is otherwise than ours; empty where it is as ours.
+/// What a table is otherwise than ours, a sentence each with what it must be; empty where it is as ours.
 pub type Differences = Vec<String>;
 
 impl Metastore {

@@ -32,7 +32,7 @@ use crate::table::catalog::Table;
 const INPUT_FORMAT: &str = "org.apache.hadoop.hive.ql.io.parquet.MapredParquetInputFormat";
 const OUTPUT_FORMAT: &str = "org.apache.hadoop.hive.ql.io.parquet.MapredParquetOutputFormat";
 const SERDE: &str = "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe";
-/// Names of parameters that tell of a partition.
+/// The parameter of a partition that names the run that published it.
 const RUN: &str = "klieg.run_id";
 
 fn text(text: impl AsRef<str>) -> Option<FastStr> {
