@@ -209,17 +209,32 @@ impl Metastore {
         })
     }
 
-    /// Compares a table with ours; `None` where it is missing.
+    /// Compares tables with ours, over one connection; `None` for one that is missing. `url` says where a folder lies.
     ///
     /// # Errors
     /// Nobody answers, or the metastore refuses.
-    pub fn compare(&self, table: &Table, url: &str) -> Result<Option<Differences>, MetastoreError> {
-        let (database, name) = (self.database.clone(), table.name);
+    pub fn compare(
+        &self,
+        tables: &[Table],
+        url: &dyn Fn(&std::path::Path) -> String,
+    ) -> Result<Vec<Option<Differences>>, MetastoreError> {
+        let database = self.database.clone();
+        let names: Vec<_> = tables.iter().map(|table| table.name).collect();
         let found = self.call(move |session| {
-            let database = database.clone();
-            async move { session.table(&database, name).await }
+            let (database, names) = (database.clone(), names.clone());
+            async move {
+                let mut found = Vec::with_capacity(names.len());
+                for name in names {
+                    found.push(session.table(&database, name).await?);
+                }
+                Ok(found)
+            }
         })?;
-        Ok(found.map(|found| differences(&found, table, url)))
+        let pairs = found.into_iter().zip(tables);
+        let compared = pairs.map(|(found, table)| {
+            found.map(|found| differences(&found, table, &url(&table.folder)))
+        });
+        Ok(compared.collect())
     }
 
     /// Tells of a publication.

@@ -51,9 +51,9 @@ fn make(config: &Config, store: &Store) -> anyhow::Result<u8> {
         writeln!(out, "made {made}")?;
     }
     let mut code = exit::DONE;
-    for table in &tables {
+    let compared = metastore.compare(&tables, &|path| store.url(path))?;
+    for (table, differences) in tables.iter().zip(compared) {
         let name = format!("{}.{}", config.catalog.database, table.name);
-        let differences = metastore.compare(table, &store.url(&table.folder))?;
         let differences = differences.unwrap_or_else(|| vec!["is missing".to_owned()]);
         if differences.is_empty() {
             writeln!(out, "{name} is as it must be")?;

@@ -54,9 +54,11 @@ pub(super) fn check_tables(store: &Store, config: &Config) -> Result<(), RunErro
         return Ok(());
     }
     let metastore = Metastore::open(config)?;
-    for table in flow_tables(store.root()) {
+    let tables = flow_tables(store.root());
+    let compared = metastore.compare(&tables, &|path| store.url(path))?;
+    for (table, compared) in tables.iter().zip(compared) {
         let name = format!("{}.{}", config.catalog.database, table.name);
-        let what = match metastore.compare(&table, &store.url(&table.folder))? {
+        let what = match compared {
             None => "is missing in the metastore; klieg setup makes it".to_owned(),
             Some(differences) if differences.is_empty() => continue,
             Some(differences) => format!(

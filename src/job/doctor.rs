@@ -242,15 +242,22 @@ fn tables(config: &Config) -> Vec<Finding> {
         Ok(store) => store,
         Err(error) => return vec![Finding::fail("warehouse", error.to_string(), "")],
     };
-    for table in flow_tables(store.root()) {
+    let tables = flow_tables(store.root());
+    let compared = match metastore.compare(&tables, &|path| store.url(path)) {
+        Ok(compared) => compared,
+        Err(error) => {
+            findings.push(of_error(error));
+            return findings;
+        }
+    };
+    for (table, compared) in tables.iter().zip(compared) {
         let name = format!("{}.{}", config.catalog.database, table.name);
-        findings.push(match metastore.compare(&table, &store.url(&table.folder)) {
-            Err(error) => of_error(error),
-            Ok(None) => Finding::fail("table", format!("{name} is missing"), "klieg setup"),
-            Ok(Some(differences)) if differences.is_empty() => {
+        findings.push(match compared {
+            None => Finding::fail("table", format!("{name} is missing"), "klieg setup"),
+            Some(differences) if differences.is_empty() => {
                 Finding::ok("table", format!("{name} is as it must be"))
             }
-            Ok(Some(differences)) => Finding::fail(
+            Some(differences) => Finding::fail(
                 "table",
                 format!("{name}: {}", differences.join("; ")),
                 "choose another catalog.database, or mend the table",
