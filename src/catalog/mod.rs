@@ -55,6 +55,8 @@ pub struct Change {
     pub there: Vec<Partition>,
     /// Values of partitions that are not there any more.
     pub gone: Vec<Vec<u32>>,
+    /// URL of an empty folder, where all partitions must change at once.
+    pub empty: Option<String>,
 }
 
 /// Partition columns of a table and their types.

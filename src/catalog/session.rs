@@ -163,7 +163,8 @@ impl Session {
         }))
     }
 
-    /// Adds partitions that are missing, changes the others, drops what is gone; files are never touched.
+    /// Adds partitions that are missing, changes the others, drops what is gone; files are never touched. Where all must change at
+    /// once, missing ones are added empty, and one transaction gives all their folders.
     pub(super) async fn publish(&self, database: &str, change: &Change) -> io::Result<()> {
         let table = &change.table;
         let (db, name) = (
@@ -176,6 +177,7 @@ impl Session {
             .client
             .get_partitions_by_names(db.clone(), name.clone(), names.collect());
         let known = done(known.await)?;
+        let empty = change.empty.as_ref().filter(|_| !known.is_empty());
         let (mut new, mut changed) = (Vec::new(), Vec::new());
         for partition in &change.there {
             let values: Vec<_> = partition.values.iter().map(ToString::to_string).collect();
@@ -187,7 +189,14 @@ impl Session {
             };
             match known.iter().find(is_it) {
                 Some(known) => changed.push(updated(known, table, partition)),
-                None => new.push(added(database, table, partition)),
+                None => {
+                    let mut all = added(database, table, partition);
+                    if let Some(empty) = empty {
+                        changed.push(all.clone());
+                        all.sd = Some(descriptor(table, empty));
+                    }
+                    new.push(all);
+                }
             }
         }
         if !new.is_empty() {

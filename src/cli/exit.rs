@@ -150,6 +150,7 @@ fn publish_code(error: &PublishError) -> u8 {
         PublishError::Store(store) => write_code(&store.error),
         PublishError::Lock(error) | PublishError::Overtaken(error) => lock_code(error),
         PublishError::HalfDone { .. } | PublishError::Version { .. } => HALF_DONE,
+        PublishError::Layout { .. } => USAGE,
     }
 }
 

@@ -19,6 +19,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use crate::cli::exit;
 use crate::job::Pipeline;
 use crate::store::Manifest;
+use crate::store::Places;
 use crate::store::Store;
 use crate::table;
 use crate::table::hive::Day;
@@ -61,7 +62,8 @@ impl By {
 pub(super) fn read(store: &Store, day: Day) -> anyhow::Result<RecordBatch> {
     let layout = Layout::new(store.root(), Pipeline::Flow.name());
     store.check_folder(&layout.pipeline_dir())?;
-    let folder = layout.result("groups", day);
+    let places = Places::read(store, &layout.key(day))?;
+    let folder = places.of(&layout.result("groups", day));
     let Some(manifest) = Manifest::read(store, &folder)? else {
         let text = format!(
             "{}: no list of {day}; run `klieg run` on that day first",

@@ -94,8 +94,8 @@ pub(super) fn history(args: &HistoryArgs) -> anyhow::Result<u8> {
 
 fn tell_unreadable(history: &History) {
     if let Some(first) = history.unreadable.first() {
-        render::say(&format!(
-            "klieg: {} files of the history are no run reports of this version, left out; the first: {}",
+        render::fail(&format!(
+            "{} files of the history are no run reports of this version, left out; the first: {}",
             history.unreadable.len(),
             first.display()
         ));

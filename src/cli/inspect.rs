@@ -220,8 +220,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
                 error,
                 records,
             } = reject;
-            render::say(&format!(
-                "klieg: {path}: block at byte {offset}: {error} (records lost: {records})"
+            render::fail(&format!(
+                "{path}: block at byte {offset}: {error} (records lost: {records})"
             ));
         }
     }

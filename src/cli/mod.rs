@@ -97,7 +97,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let advice = exit::warehouse_advice(&error);
             let message = exit::message(&error);
-            render::say(&format!("klieg: {message}{advice}"));
+            render::fail(&format!("{message}{advice}"));
             ExitCode::from(exit::code(&error))
         }
     }

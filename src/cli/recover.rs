@@ -54,7 +54,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
             Ok(_) => {}
             Err(error) => {
                 code = exit::day_code(error);
-                render::say(&format!("klieg: {key}: {error}{}", exit::advice(error)));
+                render::fail(&format!("{key}: {error}{}", exit::advice(error)));
             }
         }
     }

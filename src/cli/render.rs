@@ -17,6 +17,7 @@ use serde_json::json;
 
 use crate::cli::run;
 use crate::step::Events;
+use crate::step::Severity;
 
 /// Without a terminal, progress is a line this often.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -69,10 +70,10 @@ impl Renderer {
 }
 
 impl Events for Renderer {
-    fn line(&self, text: &str) {
+    fn tell(&self, severity: Severity, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| say(text)),
-            None => say(text),
+            Some(bar) => bar.suspend(|| tell(severity, text)),
+            None => tell(severity, text),
         }
     }
 
@@ -142,17 +143,24 @@ fn form() -> Form {
 
 /// Writes one line to stderr.
 pub(super) fn say(text: &str) {
-    let is_failure = text.starts_with("klieg: ");
+    tell(Severity::Info, text);
+}
+
+/// Writes to stderr what was not done and why.
+pub(super) fn fail(text: &str) {
+    tell(Severity::Failure, text);
+}
+
+fn tell(severity: Severity, text: &str) {
+    let (level, origin) = match severity {
+        Severity::Info => ("INFO", ""),
+        Severity::Warning => ("WARN", "warning: "),
+        Severity::Failure => ("ERROR", "klieg: "),
+    };
     let line = match form() {
-        Form::Text => text.to_owned(),
-        Form::Quiet if is_failure => text.to_owned(),
-        Form::Quiet => return,
+        Form::Quiet if severity != Severity::Failure => return,
+        Form::Text | Form::Quiet => format!("{origin}{text}"),
         Form::Json => {
-            let level = match (is_failure, text.contains("warning: ")) {
-                (true, _) => "ERROR",
-                (_, true) => "WARN",
-                _ => "INFO",
-            };
             let now = chrono::DateTime::<chrono::Utc>::from(run::now());
             json!({
                 "ts": now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),

@@ -30,6 +30,7 @@ use crate::job::Job;
 use crate::job::Reprocess;
 use crate::job::RunOptions;
 use crate::step::Events;
+use crate::step::Severity;
 use crate::store;
 use crate::store::Store;
 use crate::table::period::Period;
@@ -217,7 +218,7 @@ impl SchedulerArgs {
             return Err(error);
         }
         let advice = exit::warehouse_advice(&error);
-        render::say(&format!("klieg: {}{advice}", exit::message(&error)));
+        render::fail(&format!("{}{advice}", exit::message(&error)));
         if self.output() == Some(Output::Props) {
             print_text(&outcome::lines(&properties))?;
         }
@@ -279,7 +280,8 @@ pub(super) fn options(config: &Config, range: &Range) -> anyhow::Result<RunOptio
 
 pub(super) fn tell_failure(events: &dyn Events, day: Period, error: &DayError) {
     let advice = exit::advice(error);
-    events.line(&format!("klieg: {day}: {error}{advice}"));
+    let text = format!("{day}: {error}{advice}");
+    events.tell(Severity::Failure, &text);
 }
 
 /// Stops on SIGINT and SIGTERM, and after the longest time.
@@ -319,8 +321,8 @@ const TIMED_OUT: i32 = 124;
 /// Ends the process between two exchanges; what is staged is removed.
 fn stop_now((store, run_id): (&Store, &str), why: &str, code: i32) {
     store::stop_publishing();
-    render::say(&format!(
-        "klieg: stopped {why}; nothing of the step at work was published"
+    render::fail(&format!(
+        "stopped {why}; nothing of the step at work was published"
     ));
     store::remove_staging(store, run_id);
     std::process::exit(code);

@@ -35,7 +35,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         return make(&config, &store);
     }
     let tables = flow_tables(store.root());
-    let statements = catalog::create(&config.catalog.database, &tables, |path| store.url(path));
+    let statements = catalog::create(&config.catalog.database, &tables, |path| store.uri(path));
     let mut out = std::io::stdout().lock();
     for statement in statements {
         writeln!(out, "{statement};")?;
@@ -47,11 +47,11 @@ fn make(config: &Config, store: &Store) -> anyhow::Result<u8> {
     let metastore = Metastore::open(config)?;
     let tables = flow_tables(store.root());
     let mut out = std::io::stdout().lock();
-    for made in metastore.create(&tables, &|path| store.url(path))? {
+    for made in metastore.create(&tables, &|path| store.uri(path))? {
         writeln!(out, "made {made}")?;
     }
     let mut code = exit::DONE;
-    let compared = metastore.compare(&tables, &|path| store.url(path))?;
+    let compared = metastore.compare(&tables, &|path| store.uri(path))?;
     for (table, differences) in tables.iter().zip(compared) {
         let name = format!("{}.{}", config.catalog.database, table.name);
         let differences = differences.unwrap_or_else(|| vec!["is missing".to_owned()]);

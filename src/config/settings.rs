@@ -172,6 +172,8 @@ pub struct Config {
     pub warehouse: Location,
     /// The clock of days and hours.
     pub zone: Tz,
+    /// True where each publication of a partition has a folder of its own, to which the metastore is switched.
+    pub is_versioned: bool,
     /// Folder of this machine for files on their way to HDFS.
     pub work_dir: PathBuf,
     /// How long what was replaced is kept.

@@ -29,6 +29,7 @@ pub(super) fn check(
     let values = Values(values);
     let threads: usize = values.number("threads", 0, 4096)?;
     let processors = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let catalog = catalog(&values)?;
     Ok(Config {
         texts: values
             .0
@@ -43,12 +44,21 @@ pub(super) fn check(
         zone: values.parsed("timezone", "a name such as UTC or Europe/Berlin", |text| {
             text.parse().ok()
         })?,
+        is_versioned: values.parsed(
+            "layout",
+            "canonical, or, with catalog.kind metastore, versioned",
+            |text| match text {
+                "canonical" => Some(false),
+                "versioned" => (catalog.kind == CatalogKind::Metastore).then_some(true),
+                _ => None,
+            },
+        )?,
         work_dir: values.parsed("work_dir", "an absolute path", |text| {
             Some(PathBuf::from(text)).filter(|path| path.is_absolute())
         })?,
         keep: values.time("keep")?,
         hadoop: hadoop(&values, layer)?,
-        catalog: catalog(&values)?,
+        catalog,
         threads: NonZeroUsize::new(threads).unwrap_or_else(processors),
         memory_bytes: values.parsed("memory", "a size such as 2GiB, at least 64MiB", |text| {
             bytes(text).filter(|&size| size >= 64 << 20)

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-
-use serde_json::Value;
+use std::path::PathBuf;
 
 use crate::catalog;
 use crate::catalog::Change;
@@ -55,7 +54,7 @@ pub(super) fn check_tables(store: &Store, config: &Config) -> Result<(), RunErro
     }
     let metastore = Metastore::open(config)?;
     let tables = flow_tables(store.root());
-    let compared = metastore.compare(&tables, &|path| store.url(path))?;
+    let compared = metastore.compare(&tables, &|path| store.uri(path))?;
     for (table, compared) in tables.iter().zip(compared) {
         let name = format!("{}.{}", config.catalog.database, table.name);
         let what = match compared {
@@ -95,44 +94,34 @@ fn changes(store: &Store, publication: &Publication<'_>) -> Result<Vec<Change>, 
     let Ok(partition) = publication.key.parse::<Partition>() else {
         return Ok(Vec::new());
     };
+    let day = partition.period.day;
     let [raw, scores, groups] = flow_tables(store.root());
     let mut changes = Vec::new();
     for (name, target) in publication.folders {
         let hour = ingest::staged_hour(name);
-        let table = match name.as_str() {
-            ingest::NAME => &raw,
-            suspicious::FLOW_SCORES => &scores,
-            suspicious::FLOW_GROUPS => &groups,
-            _ if hour.is_some() => &raw,
-            _ => continue,
+        let (table, parts) = match name.as_str() {
+            ingest::NAME => (&raw, hours(store, publication, target)?),
+            suspicious::FLOW_SCORES => (&scores, whole(store, publication, (name, target))?),
+            suspicious::FLOW_GROUPS => (&groups, whole(store, publication, (name, target))?),
+            _ => match hour {
+                Some(hour) => (&raw, one_hour(store, publication, (hour, target))?),
+                None => continue,
+            },
         };
-        let Some(manifest) = Manifest::read(store, target)? else {
+        let Some(parts) = parts else {
             continue;
         };
-        let (folder, parts) = match (hour, table.is_hourly) {
-            (None, true) => (target.clone(), hours(&manifest)),
-            (None, false) => (
-                target.clone(),
-                BTreeMap::from([(None, whole(name, &manifest))]),
-            ),
-            (Some(_), _) => {
-                let day = target.parent().unwrap_or(target).to_path_buf();
-                (day, BTreeMap::from([(hour, whole(name, &manifest))]))
-            }
-        };
-        let mut change = change(
-            table,
-            partition.period.day,
-            &parts,
-            ((store, &folder), publication.run),
-        );
-        if hour.is_some() {
-            change.gone.clear();
-        }
-        changes.push(change);
+        let change = change(table, day, &parts, (store, publication));
+        let gone = change.gone.into_iter();
+        // Of an hour that was published alone nothing is known of others.
+        let gone = gone.filter(|_| hour.is_none()).collect();
+        changes.push(Change { gone, ..change });
     }
     Ok(changes)
 }
+
+/// Hours, `None` for a whole day, with their canonical folders and what is in them.
+type Parts = BTreeMap<Option<u8>, (PathBuf, Content)>;
 
 /// What is in a partition.
 #[derive(Clone, Copy, Debug, Default)]
@@ -142,69 +131,133 @@ struct Content {
     bytes: u64,
 }
 
-/// Hours of the raw table that have rows.
-fn hours(manifest: &Manifest) -> BTreeMap<Option<u8>, Content> {
-    let mut hours: BTreeMap<_, Content> = BTreeMap::new();
-    let parts = manifest.report["parts"].as_array();
-    for part in parts.into_iter().flatten() {
-        let path = part["path"].as_str().unwrap_or_default();
-        let hour = path
-            .strip_prefix("h=")
-            .and_then(|rest| rest.split('/').next());
-        let Some(hour) = hour.and_then(|hour| hour.parse().ok()) else {
-            continue;
-        };
-        let number = |key: &str| part[key].as_u64().unwrap_or(0);
-        let content = hours.entry(Some(hour)).or_default();
-        content.rows += number("rows");
-        content.bytes += number("bytes");
-        content.files += 1;
+impl Content {
+    fn of(manifest: &Manifest) -> Self {
+        Self {
+            rows: manifest.rows,
+            files: manifest.files.len() as u64,
+            bytes: manifest.bytes(),
+        }
     }
-    hours
+
+    /// What the manifest of a day says of an hour.
+    fn of_hour(manifest: &Manifest, hour: u8) -> Self {
+        let mut content = Self::default();
+        let parts = manifest.report["parts"].as_array();
+        for part in parts.into_iter().flatten() {
+            let path = part["path"].as_str().unwrap_or_default();
+            if path.starts_with(&format!("{}/", hour_dir(hour))) {
+                let number = |key: &str| part[key].as_u64().unwrap_or(0);
+                content.rows += number("rows");
+                content.bytes += number("bytes");
+                content.files += 1;
+            }
+        }
+        content
+    }
 }
 
-/// The whole folder; its manifest is shared by all folders of the step.
-fn whole(name: &str, manifest: &Manifest) -> Content {
+/// Hours of a day of the raw table: those that have rows, all where they are versioned, since partitions that come and go are not
+/// switched in one step with the others.
+fn hours(
+    store: &Store,
+    publication: &Publication<'_>,
+    target: &Path,
+) -> Result<Option<Parts>, StoreError> {
+    let places = publication.places;
+    let Some(manifest) = Manifest::read(store, &places.of(target))? else {
+        return Ok(None);
+    };
+    let mut parts = Parts::new();
+    for hour in 0..24 {
+        let folder = target.join(hour_dir(hour));
+        let alone = match places.names(&folder) {
+            true => Manifest::read(store, &places.of(&folder))?,
+            false => None,
+        };
+        let of_day = || Content::of_hour(&manifest, hour);
+        let content = alone.as_ref().map_or_else(of_day, Content::of);
+        if content.files > 0 || store.is_versioned(target) {
+            parts.insert(Some(hour), (folder, content));
+        }
+    }
+    Ok(Some(parts))
+}
+
+/// An hour of the raw table: alone, or what the day has of it.
+fn one_hour(
+    store: &Store,
+    publication: &Publication<'_>,
+    (hour, target): (u8, &Path),
+) -> Result<Option<Parts>, StoreError> {
+    let places = publication.places;
+    let content = match Manifest::read(store, &places.of(target))? {
+        Some(alone) => Content::of(&alone),
+        None => {
+            let day = target.parent().unwrap_or(target);
+            let Some(manifest) = Manifest::parse(store, &places.of(day))? else {
+                return Ok(None);
+            };
+            Content::of_hour(&manifest, hour)
+        }
+    };
+    Ok(Some(Parts::from([(
+        Some(hour),
+        (target.to_path_buf(), content),
+    )])))
+}
+
+/// A day of a result table; its manifest is shared by all folders of the step.
+fn whole(
+    store: &Store,
+    publication: &Publication<'_>,
+    (name, target): (&str, &Path),
+) -> Result<Option<Parts>, StoreError> {
+    let Some(manifest) = Manifest::read(store, &publication.places.of(target))? else {
+        return Ok(None);
+    };
     let rows = match name {
         suspicious::FLOW_SCORES => &manifest.report["flows_listed"],
-        suspicious::FLOW_GROUPS => &manifest.report["groups_listed"],
-        _ => &Value::Null,
+        _ => &manifest.report["groups_listed"],
     };
-    Content {
+    let content = Content {
         rows: rows.as_u64().unwrap_or(manifest.rows),
-        files: manifest.files.len() as u64,
-        bytes: manifest.bytes(),
-    }
+        ..Content::of(&manifest)
+    };
+    Ok(Some(Parts::from([(None, (target.to_path_buf(), content))])))
 }
 
 fn change(
     table: &Table,
     day: Day,
-    parts: &BTreeMap<Option<u8>, Content>,
-    ((store, folder), run): ((&Store, &Path), &str),
+    parts: &Parts,
+    (store, publication): (&Store, &Publication<'_>),
 ) -> Change {
     let values = |hour: Option<u8>| {
         let values = day.numbers().into_iter();
         values.chain(hour.map(u32::from)).collect::<Vec<_>>()
     };
-    let there = parts.iter().map(|(hour, content)| {
-        let folder = match hour {
-            Some(hour) => folder.join(hour_dir(*hour)),
-            None => folder.to_path_buf(),
+    let is_versioned = parts.values().any(|(folder, _)| store.is_versioned(folder));
+    let there = parts.iter().map(|(hour, (target, content))| {
+        let is_empty = is_versioned && content.files == 0;
+        let folder = match is_empty {
+            true => store.empty_version(),
+            false => publication.places.of(target),
         };
         catalog::Partition {
             values: values(*hour),
-            location: store.url(&folder),
+            location: store.uri(&folder),
             rows: content.rows,
             files: content.files,
             bytes: content.bytes,
-            run: run.to_owned(),
+            run: publication.run.to_owned(),
         }
     });
     let hours = (0..24).filter(|hour| table.is_hourly && !parts.contains_key(&Some(*hour)));
     Change {
         there: there.collect(),
         gone: hours.map(|hour| values(Some(hour))).collect(),
+        empty: is_versioned.then(|| store.uri(&store.empty_version())),
         table: table.clone(),
     }
 }

@@ -24,6 +24,7 @@ use crate::step;
 use crate::step::Context;
 use crate::step::Events;
 use crate::step::Outcome;
+use crate::step::Severity;
 use crate::step::inputs::SharedLandings;
 use crate::store::DayLock;
 use crate::store::LockError;
@@ -53,12 +54,12 @@ struct Noted<'a> {
 }
 
 impl Events for Noted<'_> {
-    fn line(&self, text: &str) {
-        if text.contains("warning: ") {
+    fn tell(&self, severity: Severity, text: &str) {
+        if severity == Severity::Warning {
             let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
             warnings.push(text.to_owned());
         }
-        self.events.line(text);
+        self.events.tell(severity, text);
     }
 
     fn progress(&self, label: &str, done: u64, total: u64, note: &str) {

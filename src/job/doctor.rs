@@ -243,7 +243,7 @@ fn tables(config: &Config) -> Vec<Finding> {
         Err(error) => return vec![Finding::fail("warehouse", error.to_string(), "")],
     };
     let tables = flow_tables(store.root());
-    let compared = match metastore.compare(&tables, &|path| store.url(path)) {
+    let compared = match metastore.compare(&tables, &|path| store.uri(path)) {
         Ok(compared) => compared,
         Err(error) => {
             findings.push(of_error(error));

@@ -1,9 +1,11 @@
 //! A pipeline and a day or an hour: what is published and rolled back as one.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use crate::job::Pipeline;
+use crate::table::hive::Layout;
 use crate::table::period::InvalidPeriod;
 use crate::table::period::Period;
 
@@ -54,6 +56,6 @@ impl Partition {
     /// other.
     #[must_use]
     pub fn key(self) -> String {
-        format!("{}-{}", self.pipeline.name(), self.period.day.compact())
+        Layout::new(Path::new("/"), self.pipeline.name()).key(self.period.day)
     }
 }

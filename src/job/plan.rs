@@ -17,6 +17,7 @@ use crate::step::inputs::Landings;
 use crate::store;
 use crate::store::AT_ONCE;
 use crate::store::Manifest;
+use crate::store::Places;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::landing::Listing;
@@ -120,8 +121,9 @@ fn is_missing(store: &Store, job: &Job, period: Period) -> Result<bool, StoreErr
     }
     let results = job.steps.iter().copied();
     let results: Vec<_> = results.filter(|step| *step != StepKind::Ingest).collect();
+    let places = Places::read(store, &layout.key(period.day))?;
     for (_, target) in targets(&results, &layout, period) {
-        if Manifest::read(store, &target)?.is_none() {
+        if Manifest::read(store, &places.of(&target))?.is_none() {
             return Ok(true);
         }
     }
@@ -219,8 +221,21 @@ fn plan_day(
             Action::Replace,
             format!("all are reprocessed; {} rows are published", manifest.rows),
         ),
+        None if period.hour.is_some()
+            && step::ingest::published(store, &layout, period.day.into())?.is_some() =>
+        {
+            let reason = "the day has it as published as one; it is published alone in its place";
+            (Action::Replace, reason.to_owned())
+        }
         published => action(store, published, &inputs, analyses)?,
     };
+    if let [first, others @ ..] = &inputs.unfinished[..] {
+        let more = match others.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        plan.reason += &format!("; still being written, not read: {first}{more}");
+    }
     plan.input_files = inputs.files.into_iter().map(|file| file.path).collect();
     if matches!(plan.action, Action::Run | Action::Replace) {
         plan.expect(&known.history);

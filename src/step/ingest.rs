@@ -21,6 +21,7 @@ use crate::parallel;
 use crate::step;
 use crate::step::Context;
 use crate::step::Outcome;
+use crate::step::Severity;
 use crate::step::StepError;
 use crate::step::Unit;
 use crate::step::day_table::DayTable;
@@ -31,6 +32,8 @@ use crate::step::inputs::splits;
 use crate::step::inputs::vanished;
 use crate::store::AT_ONCE;
 use crate::store::Manifest;
+use crate::store::Places;
+use crate::store::Publication;
 use crate::store::PublishError;
 use crate::store::Store;
 use crate::store::StoreError;
@@ -96,13 +99,14 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
     let landings = context.landings.get(config, store, layout)?;
     let inputs = inputs_of((config, store), layout, &landings, period)?;
     let target = layout.raw(period);
+    let places = Places::read(store, &layout.key(period.day))?;
     let name = staged_name(period);
     for path in &inputs.unfinished {
         context
             .events
             .line(&format!("ingest: {path} is still being written, not read"));
     }
-    if let Some(kept) = keep_published(context, &inputs, &target)? {
+    if let Some(kept) = keep_published(context, &inputs, &places.of(&target))? {
         return Ok(kept);
     }
     if let Some(adopted) = check_foreign(context, &inputs, &target)? {
@@ -114,7 +118,8 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
     verify(context.store, &context.staging.staged(&name), &totals)?;
     let manifest = manifest(&inputs, &totals);
     let folders = [(name.as_str(), target.as_path(), manifest.clone())];
-    context.staging.publish(context.lock, &folders)?;
+    let places = context.staging.publish(context.lock, &folders)?;
+    let place = store.url(&places.of(&target));
     let Counts {
         read,
         kept,
@@ -129,9 +134,9 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
         totals.counts.rejected_total(),
         step::by_reason(rejected),
         totals.parts.len(),
-        context.store.url(&target),
+        place,
     ));
-    Ok(outcome(true, manifest, context.store.url(&target)))
+    Ok(outcome(true, manifest, place))
 }
 
 /// Returns the name under which a day or an hour is staged.
@@ -157,7 +162,10 @@ pub fn published(
     period: Period,
 ) -> Result<Option<Manifest>, StoreError> {
     match period.hour {
-        Some(_) => Manifest::read(store, &layout.raw(period)),
+        Some(_) => {
+            let places = Places::read(store, &layout.key(period.day))?;
+            Manifest::read(store, &places.of(&layout.raw(period)))
+        }
         None => Ok(DayTable::read(store, layout, period.day)?.and_then(|table| table.manifest)),
     }
 }
@@ -227,6 +235,12 @@ fn check_foreign(
     let text = text.map_err(|error| store.at(&path)(error.into()))?;
     context.lock.fence().map_err(PublishError::from)?;
     store.files().put(&path, &text).map_err(store.at(&path))?;
+    store.tell(&Publication {
+        key: &context.layout.key(period.day),
+        run: context.staging.run(),
+        folders: &[(staged_name(period), target.to_path_buf())],
+        places: &Places::default(),
+    })?;
     context.events.line(&format!(
         "ingest: {period} is adopted as another tool has written it: {} rows in {} files",
         manifest.rows,
@@ -358,9 +372,10 @@ fn check_emptied(context: &Context<'_>, totals: &Totals) -> Result<(), StepError
             rows,
         }),
         None => {
-            context.events.line(&format!(
-                "ingest: warning: none of {outside} records is of {period} by its time of {event_time} (ingest.event_time)"
-            ));
+            let text = format!(
+                "ingest: none of {outside} records is of {period} by its time of {event_time} (ingest.event_time)"
+            );
+            context.events.tell(Severity::Warning, &text);
             Ok(())
         }
     }

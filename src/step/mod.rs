@@ -30,10 +30,27 @@ use crate::store::StoreError;
 use crate::table::hive::Layout;
 use crate::table::period::Period;
 
+/// How bad it is what somebody is told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Severity {
+    /// As it must be.
+    Info,
+    /// Done, and perhaps not what was meant; kept in the report.
+    Warning,
+    /// Not done.
+    Failure,
+}
+
 /// Who is told what happens.
 pub trait Events: Send + Sync {
     /// Something that is worth a line.
-    fn line(&self, text: &str);
+    fn tell(&self, severity: Severity, text: &str);
+
+    /// Something that went as it must.
+    fn line(&self, text: &str) {
+        self.tell(Severity::Info, text);
+    }
+
     /// How far a long piece of work is: `done` of `total`, and a note that may be empty.
     fn progress(&self, label: &str, done: u64, total: u64, note: &str);
 }

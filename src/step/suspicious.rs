@@ -30,6 +30,7 @@ use crate::engine::words::WordsSpec;
 use crate::step;
 use crate::step::Context;
 use crate::step::Outcome;
+use crate::step::Severity;
 use crate::step::StepError;
 use crate::step::Unit;
 use crate::step::day_table::DayTable;
@@ -39,6 +40,7 @@ use crate::step::outputs::write_table;
 use crate::step::training::Trained;
 use crate::step::training::train;
 use crate::store::Manifest;
+use crate::store::Places;
 use crate::store::Store;
 use crate::store::fingerprint;
 use crate::table::flow::WORD_COLUMNS;
@@ -70,16 +72,14 @@ struct Source {
 }
 
 fn source(config: &Config, store: &Store, layout: &Layout, day: Day) -> Result<Source, StepError> {
-    let folder = layout.raw(day);
     let Some(table) = DayTable::read(store, layout, day)? else {
         return Err(StepError::NoInput(format!(
             "{}: the table `flow` has no complete partition of {}; run the step ingest first",
-            store.url(&folder),
+            store.url(&layout.raw(day)),
             day
         )));
     };
-    let path = |name: &String| store.url(&folder.join(name));
-    let files = table.files.iter().map(path).collect();
+    let files = table.files.iter().map(|path| store.url(path)).collect();
     let settings = config.texts.iter();
     let settings = settings.filter(|(key, _)| key.starts_with("suspicious.") || *key == "seed");
     let settings = settings.map(|(key, value)| format!("{key}={value}"));
@@ -106,17 +106,19 @@ pub fn is_current(
     day: Day,
 ) -> Result<bool, StepError> {
     let table = source(config, store, layout, day)?;
-    Ok(current(store, &table, &targets(layout, day))?.is_some())
+    let places = Places::read(store, &layout.key(day))?;
+    let folders = folders(&targets(layout, day), &places);
+    Ok(current(store, &table, &folders)?.is_some())
 }
 
 /// Returns the manifest of the first folder where all folders are up to date.
 fn current(
     store: &Store,
     table: &Source,
-    targets: &[(&'static str, PathBuf)],
+    folders: &[PathBuf],
 ) -> Result<Option<Manifest>, StepError> {
     let mut first = None;
-    for (_, folder) in targets {
+    for folder in folders {
         let manifest = Manifest::read(store, folder)?;
         let Some(manifest) = manifest.filter(|own| own.fingerprint == table.fingerprint) else {
             return Ok(None);
@@ -140,13 +142,14 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
     let (store, day) = (context.store, period.day);
     let table = source(config, store, layout, day)?;
     let targets = targets(layout, day);
+    let published = folders(&targets, &Places::read(store, &layout.key(day))?);
     if !context.redo
-        && let Some(manifest) = current(store, &table, &targets)?
+        && let Some(manifest) = current(store, &table, &published)?
     {
         context
             .events
             .line(&format!("suspicious: {day} is up to date, skipped"));
-        return Ok(outcome(false, manifest, store, &targets));
+        return Ok(outcome(false, manifest, store, &published));
     }
     if !table.missing_hours.is_empty() {
         let hours: Vec<_> = table
@@ -155,8 +158,8 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
             .map(ToString::to_string)
             .collect();
         let hours = hours.join(", ");
-        let text = format!("suspicious: warning: hours {hours} of {day} are not published");
-        context.events.line(&text);
+        let text = format!("suspicious: hours {hours} of {day} are not published");
+        context.events.tell(Severity::Warning, &text);
     }
     let documents = count(context, &table).await?;
     let analysis = Analysis::run(context, &documents)?;
@@ -164,24 +167,25 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
     let rows = analysis.rows(&found);
     let report = analysis.report(&documents, &found);
     let manifest = write(context, &table, &rows, &found, report)?;
-    let mut folders = Vec::with_capacity(targets.len());
+    let mut staged = Vec::with_capacity(targets.len());
     for (name, target) in &targets {
         let files = staged_files(&context.staging.folder(name)?)?;
         let own = Manifest {
             files,
             ..manifest.clone()
         };
-        folders.push((*name, target.as_path(), own));
+        staged.push((*name, target.as_path(), own));
     }
-    context.staging.publish(context.lock, &folders)?;
+    let places = context.staging.publish(context.lock, &staged)?;
+    let published = folders(&targets, &places);
     context.events.line(&format!(
         "suspicious: {} flows scored lowest, {} groups of {} ranked; published in {}",
         found.flows.len(),
         rows.len(),
         analysis.corpus.groups.len(),
-        store.url(&targets[0].1),
+        store.url(&published[0]),
     ));
-    let mut outcome = outcome(true, manifest, store, &targets);
+    let mut outcome = outcome(true, manifest, store, &published);
     // Times differ from run to run and stay out of what is published.
     outcome.report["models"] = json!(analysis.models);
     Ok(outcome)
@@ -198,19 +202,22 @@ pub fn targets(layout: &Layout, day: Day) -> Vec<(&'static str, PathBuf)> {
     ]
 }
 
-fn outcome(
-    published: bool,
-    manifest: Manifest,
-    store: &Store,
-    targets: &[(&'static str, PathBuf)],
-) -> Outcome {
+/// Where the results lie, in the order of their targets.
+fn folders(targets: &[(&'static str, PathBuf)], places: &Places) -> Vec<PathBuf> {
+    targets
+        .iter()
+        .map(|(_, target)| places.of(target))
+        .collect()
+}
+
+fn outcome(published: bool, manifest: Manifest, store: &Store, folders: &[PathBuf]) -> Outcome {
     Outcome {
         step: NAME,
         published,
         seconds: 0.0,
         bytes: manifest.bytes(),
         rows: manifest.rows,
-        outputs: targets.iter().map(|target| store.url(&target.1)).collect(),
+        outputs: folders.iter().map(|folder| store.url(folder)).collect(),
         report: manifest.report,
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! all folders staged and verified ─► lock still ours ─► journal ─► for each folder: lock still ours ─► old one to the trash, staged
-//!              one in its place ─► catalog is told ─► _SUCCESS ─► journal removed
+//!              one in its place ─► versions switched ─► catalog is told ─► _SUCCESS ─► journal removed
 //! ```
 //! Once there is a journal, everything that it names is complete: whoever finds it finishes the publication, in any state in
 //! which it was left. Before that nothing of what is published was touched. A journal has the name of its run, so that a run that was
@@ -18,16 +18,18 @@ use serde::Serialize;
 
 use crate::store::DayLock;
 use crate::store::LockError;
+use crate::store::Places;
 use crate::store::Publication;
+use crate::store::SUCCESS;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::fail;
 use crate::store::trash;
+use crate::store::versions;
+use crate::store::versions::Switch;
 
 /// The form of the journal that this version writes and reads.
-const VERSION: u32 = 1;
-/// Empty file that says to schedulers that a folder is complete (Oozie's done-flag).
-const SUCCESS: &str = "_SUCCESS";
+const VERSION: u32 = 2;
 
 /// A folder that takes the place of another.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -69,6 +71,14 @@ pub(super) struct Journal {
     version: u32,
     run: String,
     swaps: Vec<Swap>,
+    switches: Vec<Switch>,
+}
+
+/// What a publication does: folders that change places, and partitions of `layout: versioned`.
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    pub(super) swaps: Vec<Swap>,
+    pub(super) switches: Vec<Switch>,
 }
 
 /// Why a publication was not finished.
@@ -92,6 +102,14 @@ pub enum PublishError {
         #[source]
         error: StoreError,
     },
+    /// The warehouse was published in the other layout.
+    #[error(
+        "{path}: partitions lie in versions; set layout: versioned, a warehouse does not change back"
+    )]
+    Layout {
+        /// Where they lie.
+        path: String,
+    },
     /// A journal that this version does not know.
     #[error("{path}: a journal of another version of klieg; recover with that version")]
     Version {
@@ -110,8 +128,8 @@ pub(super) fn publish(
     store: &Store,
     (key, run): (&str, &str),
     lock: &DayLock,
-    swaps: Vec<Swap>,
-) -> Result<(), PublishError> {
+    Moves { swaps, switches }: Moves,
+) -> Result<Places, PublishError> {
     let files = store.files();
     for swap in &swaps {
         let folder = swap.target.parent().unwrap_or(&swap.target);
@@ -124,6 +142,7 @@ pub(super) fn publish(
         version: VERSION,
         run: run.to_owned(),
         swaps,
+        switches,
     };
     let folder = folder(store, key);
     let path = folder.join(format!("{run}.json"));
@@ -177,8 +196,10 @@ pub(super) fn recover(
             });
         };
         finish(store, (key, lock), &path, &journal)?;
+        let names = journal.swaps.iter().map(name);
+        let switched = journal.switches.iter().map(|switch| switch.name.clone());
         finished.push(Finished {
-            names: journal.swaps.iter().map(name).collect(),
+            names: names.chain(switched).collect(),
             run: journal.run,
         });
     }
@@ -201,36 +222,65 @@ fn finish(
     (key, lock): (&str, &DayLock),
     path: &Path,
     journal: &Journal,
-) -> Result<(), PublishError> {
-    let files = store.files();
-    let overtaken = || lock.fence().map_err(PublishError::Overtaken);
-    let half_done = |error| PublishError::HalfDone { error };
+) -> Result<Places, PublishError> {
+    let fence = || lock.fence().map_err(PublishError::Overtaken);
+    // What was in the way of a run that was overtaken is the work of the other.
+    let half_done = |error| match lock.fence() {
+        Ok(()) => PublishError::HalfDone { error },
+        Err(lost) => PublishError::Overtaken(lost),
+    };
+    let Journal { run, switches, .. } = journal;
     for (index, swap) in journal.swaps.iter().enumerate() {
-        overtaken()?;
+        fence()?;
         finish_swap(store, swap).map_err(half_done)?;
         fail::point(&format!("after folder {index}"));
     }
-    overtaken()?;
-    let folders = journal.swaps.iter();
-    let folders: Vec<_> = folders
-        .map(|swap| (name(swap), swap.target.clone()))
-        .collect();
-    store
-        .tell(&Publication {
+    fence()?;
+    let places = versions::switch(store, (key, run), switches).map_err(half_done)?;
+    fence()?;
+    fail::point("before the catalog");
+    let folders = folders(journal);
+    let tell = |run: &str, places: &Places| {
+        store.tell(&Publication {
             key,
-            run: &journal.run,
+            run,
             folders: &folders,
+            places,
         })
-        .map_err(half_done)?;
+    };
+    tell(run, &places).map_err(half_done)?;
+    if !switches.is_empty()
+        && let Err(lost) = lock.fence()
+    {
+        // Told too late, after another run: what holds is told once more.
+        let now = Places::read(store, key).map_err(half_done)?;
+        tell(now.run(), &now).map_err(half_done)?;
+        return Err(PublishError::Overtaken(lost));
+    }
     fail::point("after the catalog");
+    versions::leave(store, switches).map_err(half_done)?;
+    for Switch { target, .. } in switches {
+        // It has nothing else.
+        let made = store.files().make_folder(target);
+        made.map_err(store.at(target)).map_err(half_done)?;
+    }
     for (_, target) in &folders {
         put_success(store, target).map_err(half_done)?;
     }
     fail::point("after _SUCCESS");
-    let removed = files.remove(path).map_err(store.at(path));
+    let removed = store.files().remove(path).map_err(store.at(path));
     removed.map_err(half_done)?;
     fail::point("after the journal is removed");
-    Ok(())
+    Ok(places)
+}
+
+/// Names and targets of everything that a journal names.
+fn folders(journal: &Journal) -> Vec<(String, PathBuf)> {
+    let swaps = journal.swaps.iter();
+    let swaps = swaps.map(|swap| (name(swap), swap.target.clone()));
+    let switches = journal.switches.iter();
+    let switches = switches.map(|switch| (switch.name.clone(), switch.target.clone()));
+    swaps.chain(switches).collect()
 }
 
 fn put_success(store: &Store, target: &Path) -> Result<(), StoreError> {

@@ -24,6 +24,7 @@ mod lock;
 mod manifest;
 mod staging;
 mod trash;
+mod versions;
 
 use std::fmt;
 use std::io;
@@ -61,6 +62,7 @@ pub use trash::Replaced;
 pub use trash::clear as clear_trash;
 pub use trash::put_back;
 pub use trash::replaced;
+pub use versions::Places;
 
 /// Files that are looked at together: each waits for an answer, not for a processor.
 pub const AT_ONCE: NonZeroUsize = match NonZeroUsize::new(16) {
@@ -69,6 +71,8 @@ pub const AT_ONCE: NonZeroUsize = match NonZeroUsize::new(16) {
 };
 /// Our folder below the root of the warehouse.
 const WORK_AREA: &str = ".klieg";
+/// Empty file that says to schedulers that a folder is complete (Oozie's done-flag).
+const SUCCESS: &str = "_SUCCESS";
 
 /// A warehouse.
 #[derive(Clone)]
@@ -78,6 +82,7 @@ pub struct Store {
     root: PathBuf,
     prefix: String,
     work_dir: PathBuf,
+    versioned: bool,
     listener: Option<Arc<dyn Listener>>,
 }
 
@@ -88,8 +93,10 @@ pub struct Publication<'a> {
     pub key: &'a str,
     /// The run that made the content.
     pub run: &'a str,
-    /// Names under which the folders were staged, and where they are.
+    /// Names under which the folders were staged, and where they are by the canonical layout.
     pub folders: &'a [(String, PathBuf)],
+    /// Where partitions lie.
+    pub places: &'a Places,
 }
 
 /// Who is told of a publication when its folders are in place, before schedulers are by `_SUCCESS`.
@@ -115,7 +122,10 @@ impl Store {
     pub fn open(config: &Config) -> Result<Self, ConfError> {
         let location = &config.warehouse;
         if location.is_local() {
-            return Ok(Self::local(&location.path));
+            return Ok(Self {
+                versioned: config.is_versioned,
+                ..Self::local(&location.path)
+            });
         }
         let hdfs = Hdfs::open(location, &config.hadoop)?;
         Ok(Self {
@@ -124,6 +134,7 @@ impl Store {
             files: Arc::new(hdfs),
             root: location.path.clone(),
             work_dir: config.work_dir.clone(),
+            versioned: config.is_versioned,
             listener: None,
         })
     }
@@ -137,6 +148,7 @@ impl Store {
             root: root.to_path_buf(),
             prefix: String::new(),
             work_dir: PathBuf::new(),
+            versioned: false,
             listener: None,
         }
     }
@@ -158,6 +170,18 @@ impl Store {
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.objects.is_none()
+    }
+
+    /// True for a partition whose publications lie in folders of their own.
+    #[must_use]
+    pub fn is_versioned(&self, target: &Path) -> bool {
+        self.versioned && versions::is_partition(target)
+    }
+
+    /// Where versioned partitions without rows lie.
+    #[must_use]
+    pub fn empty_version(&self) -> PathBuf {
+        versions::empty(self)
     }
 
     /// Returns the root folder.
@@ -182,6 +206,13 @@ impl Store {
     #[must_use]
     pub fn url(&self, path: &Path) -> String {
         format!("{}{}", self.prefix, path.display())
+    }
+
+    /// Returns a path as Hive knows it, whose default file system is HDFS: `file:///var/lib/klieg/flow` on this machine.
+    #[must_use]
+    pub fn uri(&self, path: &Path) -> String {
+        let scheme = if self.is_local() { "file://" } else { "" };
+        format!("{scheme}{}", self.url(path))
     }
 
     /// Says where an error came up.
@@ -254,7 +285,11 @@ impl Store {
         self
     }
 
-    fn tell(&self, publication: &Publication<'_>) -> Result<(), StoreError> {
+    /// Tells whoever is told of publications of one.
+    ///
+    /// # Errors
+    /// The listener's.
+    pub fn tell(&self, publication: &Publication<'_>) -> Result<(), StoreError> {
         match &self.listener {
             Some(listener) => listener.published(self, publication),
             None => Ok(()),

@@ -8,12 +8,16 @@ use std::sync::PoisonError;
 
 use crate::store::DayLock;
 use crate::store::Manifest;
+use crate::store::Places;
 use crate::store::PublishError;
 use crate::store::Store;
 use crate::store::fail;
 use crate::store::fingerprint;
 use crate::store::journal;
+use crate::store::journal::Moves;
 use crate::store::journal::Swap;
+use crate::store::versions;
+use crate::store::versions::Switch;
 
 /// Something of the work area or of a published folder.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +71,12 @@ impl Staging {
         })
     }
 
+    /// Returns the name of the run.
+    #[must_use]
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+
     /// Returns the folder of this machine in which `name` is made.
     ///
     /// # Errors
@@ -83,7 +93,8 @@ impl Staging {
         self.folder.join(name)
     }
 
-    /// Stages what is still on this machine, writes manifests, then puts each staged folder in the place of its target.
+    /// Stages what is still on this machine, writes manifests, then puts each staged folder in the place of its target; returns where
+    /// partitions lie then.
     ///
     /// # Errors
     /// Where it says so, the next run or `recover` finishes the publication; otherwise nothing was changed.
@@ -91,18 +102,25 @@ impl Staging {
         &self,
         lock: &DayLock,
         folders: &[(&str, &Path, Manifest)],
-    ) -> Result<(), PublishError> {
+    ) -> Result<Places, PublishError> {
         let store = &self.store;
-        let mut swaps = Vec::with_capacity(folders.len());
+        let who = (self.key.as_str(), self.run.as_str());
+        versions::check(store, &self.key)?;
+        let mut moves = Moves::default();
         for (name, target, manifest) in folders {
-            let staged = self.staged(name);
             self.complete(name, manifest)?;
-            let folders = (staged, target.to_path_buf());
-            swaps.push(Swap::plan(store, (&self.key, &self.run), name, folders)?);
+            let folders = (self.staged(name), target.to_path_buf());
+            if store.is_versioned(target) {
+                let places = Places::read(store, &self.key)?;
+                let switch = Switch::publish(store, who, name, folders, &places)?;
+                moves.switches.push(switch);
+            } else {
+                moves.swaps.push(Swap::plan(store, who, name, folders)?);
+            }
         }
         fail::point("after staging");
         let _guard = PUBLISHING.lock().unwrap_or_else(PoisonError::into_inner);
-        journal::publish(store, (&self.key, &self.run), lock, swaps)
+        journal::publish(store, who, lock, moves)
     }
 
     fn complete(&self, name: &str, manifest: &Manifest) -> Result<(), StoreError> {

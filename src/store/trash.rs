@@ -1,6 +1,7 @@
 //! What publications have replaced: kept for a while, brought back on request.
 //!
-//! `.klieg/trash/<run>/<key>/<name>` is what the folder `name` of the partition `key` was before that run published it.
+//! `.klieg/trash/<run>/<key>/<name>` is what the folder `name` of the partition `key` was before that run published it; versions of
+//! partitions stay where they are (`versions`).
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,11 +12,16 @@ use chrono::NaiveDateTime;
 use chrono::Utc;
 
 use crate::store::DayLock;
+use crate::store::Places;
 use crate::store::PublishError;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::journal;
+use crate::store::journal::Moves;
 use crate::store::journal::Swap;
+use crate::store::versions;
+use crate::store::versions::Folders;
+use crate::store::versions::Switch;
 
 /// Where what was replaced is kept.
 pub(super) fn folder(store: &Store) -> PathBuf {
@@ -29,6 +35,12 @@ fn began(run: &str) -> Option<DateTime<Utc>> {
     Some(time.and_utc())
 }
 
+/// True where a run began longer than `keep` ago.
+pub(super) fn is_older(run: &str, keep: Duration, now: DateTime<Utc>) -> bool {
+    let age = began(run).and_then(|began| (now - began).to_std().ok());
+    age.is_some_and(|age| age >= keep)
+}
+
 /// Removes what was replaced longer than `keep` ago; returns the runs that had replaced it.
 ///
 /// # Errors
@@ -36,17 +48,16 @@ fn began(run: &str) -> Option<DateTime<Utc>> {
 pub fn clear(store: &Store, keep: Duration, now: SystemTime) -> Result<Vec<String>, StoreError> {
     let folder = folder(store);
     let now = DateTime::<Utc>::from(now);
-    let mut cleared = Vec::new();
+    let mut cleared = versions::clear(store, keep, now)?;
     for entry in store.list(&folder).map_err(store.at(&folder))? {
         let run = entry.name();
-        let age = began(&run).and_then(|began| (now - began).to_std().ok());
-        if age.is_some_and(|age| age >= keep) {
+        if is_older(&run, keep, now) {
             let path = &entry.path;
             store.files().remove(path).map_err(store.at(path))?;
-            cleared.push(run);
+            cleared.insert(run);
         }
     }
-    Ok(cleared)
+    Ok(cleared.into_iter().collect())
 }
 
 /// What publications of a partition have replaced.
@@ -56,8 +67,16 @@ pub struct Replaced {
     pub by: String,
     /// Name under which it was staged.
     pub name: String,
-    /// Where it is.
-    pub path: PathBuf,
+    kept: Kept,
+}
+
+/// How it is kept.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Kept {
+    /// In the trash.
+    Folder(PathBuf),
+    /// Where it lay.
+    Versions(Folders),
 }
 
 /// Lists what is kept of a partition, by run and name.
@@ -73,9 +92,16 @@ pub fn replaced(store: &Store, key: &str) -> Result<Vec<Replaced>, StoreError> {
             found.push(Replaced {
                 by: run.name(),
                 name: entry.name(),
-                path: entry.path,
+                kept: Kept::Folder(entry.path),
             });
         }
+    }
+    for former in Places::read(store, key)?.replaced() {
+        found.push(Replaced {
+            by: former.by.clone(),
+            name: former.name.clone(),
+            kept: Kept::Versions(former.folders.clone()),
+        });
     }
     Ok(found)
 }
@@ -90,10 +116,20 @@ pub fn put_back(
     lock: &DayLock,
     folders: Vec<(Replaced, PathBuf)>,
 ) -> Result<(), PublishError> {
-    let mut swaps = Vec::with_capacity(folders.len());
-    for (replaced, target) in folders {
-        let folders = (replaced.path, target);
-        swaps.push(Swap::plan(store, (key, run), &replaced.name, folders)?);
+    versions::check(store, key)?;
+    let mut moves = Moves::default();
+    for (Replaced { name, kept, .. }, target) in folders {
+        match kept {
+            Kept::Versions(folders) => moves.switches.push(Switch::back(&name, target, folders)),
+            Kept::Folder(path) if store.is_versioned(&target) => {
+                moves.switches.push(Switch::back_home(&name, target, path));
+            }
+            Kept::Folder(path) => {
+                let swap = Swap::plan(store, (key, run), &name, (path, target))?;
+                moves.swaps.push(swap);
+            }
+        }
     }
-    journal::publish(store, (key, run), lock, swaps)
+    journal::publish(store, (key, run), lock, moves)?;
+    Ok(())
 }

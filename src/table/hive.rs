@@ -175,6 +175,12 @@ impl Layout {
             .join(day.hive_path())
     }
 
+    /// Names a day of the pipeline in the work area: its lock, its journal, its staging folder, its versions.
+    #[must_use]
+    pub fn key(&self, day: Day) -> String {
+        format!("{}-{}", self.pipeline, day.compact())
+    }
+
     /// The folder of Spot's text results.
     #[must_use]
     pub fn scores(&self, day: Day) -> PathBuf {

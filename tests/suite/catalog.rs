@@ -1,30 +1,11 @@
 //! Tables and partitions as Spark finds them in a real Hive metastore, by the statements that klieg writes.
 
-use std::process::Command;
-
 use serde_json::Value;
 
 use crate::run::Warehouse;
 use crate::support::lab::Lab;
 
 const DAY: &str = "2016-07-08";
-
-/// Runs statements in Spark SQL; the rows of those that have some.
-pub(crate) fn spark(lab: &Lab, statements: &[String]) -> Vec<Value> {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab/spark-read.sh");
-    let output = Command::new(script)
-        .arg(&lab.environment["HMS_URI"])
-        .args(statements)
-        .envs(&lab.environment)
-        .env("HADOOP_USER_NAME", "spot")
-        .output()
-        .unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{stderr}");
-    let text = String::from_utf8(output.stdout).unwrap();
-    let rows = text.lines().map(|line| serde_json::from_str(line).unwrap());
-    rows.collect()
-}
 
 fn statements(text: &str) -> Vec<String> {
     let statements = text.split(";\n").map(str::trim);
@@ -85,7 +66,7 @@ fn spark_finds_tables_and_partitions_in_the_metastore() {
         &questions,
     ]
     .concat();
-    let rows = spark(&lab, &all);
+    let rows = lab.spark(&all);
     let counts: Vec<_> = rows.iter().filter_map(|row| row["n"].as_u64()).collect();
     let result: Value = {
         let output = lab.run("day", &[&args[..], &["--output", "json"]].concat());
@@ -129,7 +110,7 @@ fn half_of_the_day(lab: &Lab, rows_before: u64) {
         "all",
     ];
     assert!(lab.run("day", &args).status.success());
-    let rows = spark(lab, &[count("flow"), count("flow_groups")]);
+    let rows = lab.spark(&[count("flow"), count("flow_groups")]);
     let rows = rows[0]["n"].as_u64().unwrap();
     assert!(rows > 0 && rows < rows_before, "{rows} of {rows_before}");
 }

@@ -10,10 +10,8 @@ use serde_json::Value;
 
 use crate::catalog::count;
 use crate::catalog::of_day;
-use crate::catalog::spark;
 use crate::run::Warehouse;
 use crate::support::lab::Lab;
-use crate::support::lab::run_in;
 
 const DAY: &str = "2016-07-08";
 const INGEST: [&str; 4] = ["--date", DAY, "--steps", "ingest"];
@@ -80,7 +78,7 @@ fn run_with_a_stop(
 }
 
 fn rows(lab: &Lab, question: &str) -> Vec<Value> {
-    spark(lab, &[question.to_owned()])
+    lab.spark(&[question.to_owned()])
 }
 
 /// Rows that Spark reads, none where a folder is missing for an instant.
@@ -119,7 +117,7 @@ fn spark_sees_each_publication_at_once() {
         "DESCRIBE EXTENDED spot.flow_groups PARTITION (y=2016, m=7, d=8)".to_owned(),
         format!("SELECT reason {} AND rank = 1", of_day("flow_groups")),
     ];
-    let found = spark(&lab, &questions);
+    let found = lab.spark(&questions);
     assert_eq!(found[0]["n"], steps[0]["rows"]);
     assert_eq!(found[1]["n"], steps[1]["rows"]);
     let about: String = found.iter().map(ToString::to_string).collect();
@@ -187,7 +185,7 @@ fn another_table_is_told(lab: &Lab) {
             lab.environment["HDFS_URL"]
         ),
     ];
-    spark(lab, &statements);
+    lab.spark(&statements);
     let (code, told) = ask(lab, &["setup", "-D", "catalog.database=other"]);
     assert_eq!(code, Some(1), "{told}");
     for difference in [
@@ -203,77 +201,6 @@ fn another_table_is_told(lab: &Lab) {
     );
     assert_eq!(code, Some(2), "{told}");
     assert!(told.contains("other.flow is another table"), "{told}");
-}
-
-#[test]
-fn spark_reads_the_old_or_the_new_wherever_a_run_dies() {
-    let Some(lab) = lab(&["simple", "--hms"]) else {
-        return;
-    };
-    assert_eq!(ask(&lab, &["setup"]).0, Some(0));
-    // Two versions with other rows: of the day, and with those an hour less.
-    let early = ["--reprocess", "all", "-D", "ingest.event_time=start"];
-    assert_eq!(run(&lab, &[&INGEST[..], &early].concat()).0, Some(0));
-    let all = counted(&lab);
-    let local = Warehouse::with_days(&[DAY], 6_000);
-    let copy = one_file_more(&local);
-    lab.land("day", &copy);
-    assert_eq!(run(&lab, &INGEST).0, Some(0));
-    let more = counted(&lab);
-    assert!(more > all);
-    take_back(&lab);
-    let mut states = (more, all);
-    for point in [
-        "before the journal",
-        "after the journal",
-        "between the renames of ingest",
-        "after folder 0",
-        "after the catalog",
-        "after the journal is removed",
-    ] {
-        let mut command = lab.command();
-        command.env("KLIEG_KILL_AT", point);
-        let again = [&INGEST[..], &TOLD, &["--reprocess", "all"]].concat();
-        let killed = run_in(&mut command, &lab.warehouse("day"), &again);
-        assert_eq!(killed.status.code(), None, "{point}");
-        let (old, new) = states;
-        match (point, counted(&lab)) {
-            ("between the renames of ingest", found) => assert_eq!(found, 0, "{point}"),
-            ("before the journal" | "after the journal", found) => {
-                assert_eq!(found, old, "{point}");
-            }
-            (_, found) => assert_eq!(found, new, "{point}"),
-        }
-        let (code, told) = run(&lab, &[&INGEST[..], &["--reprocess", "all"]].concat());
-        assert_eq!(code, Some(0), "{point}: {told}");
-        assert_eq!(counted(&lab), new, "{point}: repaired");
-        // The other version next.
-        states = (new, old);
-        if new == all {
-            lab.land("day", &copy);
-        } else {
-            take_back(&lab);
-        }
-    }
-}
-
-/// A folder with one of the raw files of a day, under another name.
-fn one_file_more(local: &Warehouse) -> std::path::PathBuf {
-    let copy = local.path("more");
-    std::fs::create_dir(&copy).unwrap();
-    let files = std::fs::read_dir(local.path("flow/landing").join(DAY)).unwrap();
-    let mut files: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    std::fs::copy(&files[files.len() / 2], copy.join("twice.nfcapd")).unwrap();
-    copy
-}
-
-/// Removes that file.
-fn take_back(lab: &Lab) {
-    let files = lab.files("/user/spot/day/flow/landing");
-    let mut paths = files.keys();
-    let path = paths.find(|path| path.ends_with("twice.nfcapd")).unwrap();
-    lab.sh(&["fs", "-rm", "-skipTrash", path]);
 }
 
 #[test]

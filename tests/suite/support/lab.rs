@@ -1,8 +1,19 @@
 //! A real Hadoop cluster on loopback, of `scripts/lab/lab.sh`.
 
+use std::cell::OnceCell;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufRead as _;
+use std::io::BufReader;
+use std::io::Lines;
+use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::ChildStdin;
+use std::process::ChildStdout;
 use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
@@ -22,7 +33,59 @@ static TURN: Mutex<()> = Mutex::new(());
 /// A running cluster; ended when it is dropped, and also when this process dies.
 pub(crate) struct Lab {
     pub(crate) environment: BTreeMap<String, String>,
+    spark: OnceCell<RefCell<Spark>>,
     _turn: MutexGuard<'static, ()>,
+}
+
+/// A Spark that answers until the cluster is ended.
+struct Spark {
+    child: Child,
+    questions: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+    errors: PathBuf,
+}
+
+impl Spark {
+    fn start(environment: &BTreeMap<String, String>) -> Self {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab/spark-read.sh");
+        let errors = Path::new(&environment["LAB"]).join("log/spark.log");
+        let mut child = Command::new(script)
+            .arg(&environment["HMS_URI"])
+            .envs(environment)
+            .env("HADOOP_USER_NAME", "spot")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&errors).unwrap())
+            .spawn()
+            .unwrap();
+        Self {
+            questions: child.stdin.take().unwrap(),
+            answers: BufReader::new(child.stdout.take().unwrap()).lines(),
+            child,
+            errors,
+        }
+    }
+
+    fn ask(&mut self, statements: &[String]) -> Vec<Value> {
+        let question = serde_json::to_string(statements).unwrap();
+        let asked = writeln!(self.questions, "{question}");
+        let mut rows = Vec::new();
+        for line in self.answers.by_ref().map(Result::unwrap) {
+            match line.as_str() {
+                "done" => return rows,
+                row => rows.push(serde_json::from_str(row).unwrap()),
+            }
+        }
+        let errors = std::fs::read_to_string(&self.errors).unwrap();
+        panic!("Spark ended, {asked:?}: {question}: {errors}");
+    }
+}
+
+impl Drop for Spark {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
 }
 
 impl Lab {
@@ -52,6 +115,7 @@ impl Lab {
             .collect();
         let lab = Self {
             environment,
+            spark: OnceCell::new(),
             _turn: turn,
         };
         lab.end_with_this_process();
@@ -83,6 +147,13 @@ impl Lab {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "lab.sh {args:?}: {stderr}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs statements in Spark SQL, in a new session; the rows of those that have some.
+    pub(crate) fn spark(&self, statements: &[String]) -> Vec<Value> {
+        let start = || RefCell::new(Spark::start(&self.environment));
+        let spark = self.spark.get_or_init(start);
+        spark.borrow_mut().ask(statements)
     }
 
     /// Returns klieg as the user spot of this cluster runs it.
@@ -168,11 +239,18 @@ impl Drop for Lab {
 
 /// Adds the job, a warehouse and settings that make a test quick, and runs.
 pub(crate) fn run_in(command: &mut Command, warehouse: &str, args: &[&str]) -> Output {
+    add_run(command, warehouse, args).output().unwrap()
+}
+
+/// Adds the arguments of such a run.
+pub(crate) fn add_run<'a>(
+    command: &'a mut Command,
+    warehouse: &str,
+    args: &[&str],
+) -> &'a mut Command {
     let job = concat!(env!("CARGO_MANIFEST_DIR"), "/jobs/flow.yaml");
     command
         .args(["run", job, "-D", warehouse])
         .args(["-D", "ingest.settle=0s", "-D", "suspicious.model=none"])
         .args(args)
-        .output()
-        .unwrap()
 }

@@ -1,0 +1,150 @@
+//! `layout: versioned`, as Spark reads it through the metastore.
+
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::kills::Site;
+use crate::kills::text;
+use crate::support::lab::Lab;
+
+const AGAIN: [&str; 6] = [
+    "--date",
+    crate::kills::DAY,
+    "--steps",
+    "ingest",
+    "--reprocess",
+    "all",
+];
+const NOON: [&str; 4] = ["--date", "2016-07-08T12", "--steps", "ingest"];
+const DATA: &str = "/user/spot/versions/versions/flow-20160708";
+
+/// The name of the newest run.
+fn newest(site: &Site<'_>) -> String {
+    let (_, told) = site.ask(&["history", "--output", "json"]);
+    let records: Value = serde_json::from_str(&told).unwrap();
+    records[0]["run"].as_str().unwrap().to_owned()
+}
+
+fn roll_back(site: &Site<'_>, partition: &str, to: &str) {
+    let (code, told) = site.ask(&["rollback", partition, "--to", to]);
+    assert_eq!(code, Some(0), "{told}");
+}
+
+#[test]
+fn versions_change_places_in_the_metastore() {
+    let Some(lab) = Lab::up(&["simple", "--hms"]) else {
+        return;
+    };
+    let mut site = Site::new(&lab, "versions", false, "canonical");
+    // From the canonical layout, and back to what it had.
+    site.run_ok(&["--date", crate::kills::DAY]);
+    let canonical = newest(&site);
+    let fewer = site.count("flow");
+    let groups = site.count("flow_groups");
+    site.set("layout=versioned");
+    site.land_more();
+    site.run_ok(&["--date", crate::kills::DAY]);
+    let day = newest(&site);
+    let more = site.count("flow");
+    assert!(more > fewer);
+    assert!(site.count("flow_groups") >= groups);
+    let own = lab.files("/user/spot/versions/flow/hive/y=2016");
+    let names: Vec<_> = own
+        .keys()
+        .map(|path| path.rsplit('/').next().unwrap())
+        .collect();
+    assert_eq!(names, ["_SUCCESS"]);
+    assert!(
+        site.run_ok(&["--date", crate::kills::DAY])
+            .contains("is up to date")
+    );
+    roll_back(&site, "flow/2016-07-08", &canonical);
+    assert_eq!(site.count("flow"), fewer);
+    assert_eq!(site.count("flow_groups"), groups);
+    roll_back(&site, "flow/2016-07-08", &day);
+    assert_eq!(site.count("flow"), more);
+
+    // An hour alone, what the day had of it, and the hour again.
+    site.take_back();
+    site.run_ok(&NOON);
+    let hour = newest(&site);
+    // Flows of the hour before stay in the day.
+    let partly = site.count("flow");
+    assert!(partly < more && partly >= fewer);
+    let (code, told) = site.ask(&["status"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains(&format!("{partly}")), "{told}");
+    roll_back(&site, "flow/2016-07-08T12", &day);
+    assert_eq!(site.count("flow"), more);
+    roll_back(&site, "flow/2016-07-08T12", &hour);
+    assert_eq!(site.count("flow"), partly);
+    // The day takes the place of the hour; back, the hour is there again.
+    site.run_ok(&AGAIN);
+    assert_eq!(site.count("flow"), fewer);
+    roll_back(&site, "flow/2016-07-08", &hour);
+    assert_eq!(site.count("flow"), partly);
+    let top = site.ask(&["top", "flow", "--date", crate::kills::DAY]);
+    assert_eq!(top.0, Some(0), "{}", top.1);
+    old_versions_go(&site);
+    frozen_before_the_catalog(&site, fewer);
+
+    // Not back to the canonical layout, and not without a metastore.
+    site.set("layout=canonical");
+    let (code, told) = site.run(&AGAIN);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("set layout: versioned"), "{told}");
+    site.set("layout=versioned");
+    site.set("catalog.kind=none");
+    let (code, told) = site.run(&AGAIN);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("with catalog.kind metastore"), "{told}");
+}
+
+/// What nobody can go back to is removed; what Spark reads stays.
+fn old_versions_go(site: &Site<'_>) {
+    let rows = site.count("flow");
+    let before = site.lab.files(DATA).len();
+    let (code, told) = site.ask(&["gc", "--keep", "0s"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(site.lab.files(DATA).len() < before, "{told}");
+    assert_eq!(site.count("flow"), rows);
+    assert_eq!(site.lab.files("/user/spot/versions/.klieg/trash").len(), 0);
+}
+
+/// A run that wakes after another has published does not send readers back to its own version.
+fn frozen_before_the_catalog(site: &Site<'_>, fewer: u64) {
+    site.land_more();
+    let frozen = freeze(site);
+    site.take_back();
+    let (code, told) = site.ask(&["unlock", "flow/2016-07-08", "--force"]);
+    assert_eq!(code, Some(0), "{told}");
+    let told = site.run_ok(&AGAIN);
+    assert!(told.contains("finished what run"), "{told}");
+    assert_eq!(site.count("flow"), fewer);
+    let pid = frozen.id().to_string();
+    let woken = Command::new("kill").args(["-CONT", &pid]).status();
+    assert!(woken.unwrap().success());
+    let (code, told) = text(&frozen.wait_with_output().unwrap());
+    assert_eq!(code, Some(4), "{told}");
+    assert!(told.contains("the lock was lost"), "{told}");
+    assert_eq!(site.count("flow"), fewer);
+}
+
+fn freeze(site: &Site<'_>) -> Child {
+    let mut command = site.lab.command();
+    command.env("KLIEG_STOP_AT", "before the catalog");
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = site.add_run(&mut command, &AGAIN).spawn().unwrap();
+    let stat = format!("/proc/{}/stat", child.id());
+    let is_stopped = || {
+        let stat = std::fs::read_to_string(&stat).unwrap();
+        stat.rsplit_once(") ").unwrap().1.starts_with('T')
+    };
+    while !is_stopped() {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    child
+}
