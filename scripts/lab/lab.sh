@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # lab.sh: a real Hadoop 3 cluster on 127.0.0.1 for tests, one JVM a daemon.
 #   lab.sh prepare                              install and resolve everything (idempotent; non-zero = something is missing)
-#   eval "$(lab.sh up simple|ha|secure [--hms|--hms4] [--yarn])"   start; prints the exports
+#   eval "$(lab.sh up simple|ha|secure|secure-ha [--hms|--hms4] [--yarn])"   start; prints the exports
 #   lab.sh env                                  the exports again (LAB, HADOOP_CONF_DIR, KRB5_CONFIG, KEYTAB, HMS_URI, ...)
 #   lab.sh kill|stop|cont|start NAME            SIGKILL, SIGSTOP, SIGCONT, start again: nn dn1.. nn1 nn2 jn rm nm hms kdc
 #   lab.sh failover nn2 | state                 HA
@@ -19,6 +19,7 @@ PYSPARK=4.1.1
 REALM=LAB.TEST
 NN=org.apache.hadoop.hdfs.server.namenode.NameNode
 die() { echo "lab.sh: $*" >&2; exit 1; }
+is() { case -$MODE- in *-$1-*) ;; *) return 1 ;; esac; } # secure, ha: of the lab's mode
 say() { echo "lab.sh: $*" >&2; }
 trap 'say "line $LINENO failed"' ERR
 
@@ -77,6 +78,9 @@ waitport() { # NAME PORT
   done
   die "$1: port $2 did not open"
 }
+freeport() { # PORT: one that is dying may still have it
+  while (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; do sleep .1; done
+}
 JAVA() { java "@$LAB/java.args" "$@"; }
 startd() {
   local d=$LAB/data i
@@ -108,23 +112,23 @@ conf() {
   done
   o="$o --add-opens java.security.jgss/sun.security.krb5=ALL-UNNAMED --add-exports java.security.jgss/sun.security.krb5=ALL-UNNAMED"
   o="$o -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.net.preferIPv4Stack=true -Djava.io.tmpdir=$d/tmp -Dhadoop.home.dir=$LAB -Dhadoop.log.dir=$LAB/log"
-  [ "$MODE" != secure ] || o="$o -Djava.security.krb5.conf=$k/krb5.conf"
+  ! is secure || o="$o -Djava.security.krb5.conf=$k/krb5.conf"
   echo "-Xmx${HEAP:-256m} $o -cp $c:$CACHE/classes:$(cat "$CACHE/pom.cp")" >"$LAB/java.args"
   echo "-Xmx400m $o -Dderby.system.home=$d -cp $LAB/hive:$(spark_jars)/*" >"$LAB/hms.args"
   echo "-Xmx400m $o -Dderby.system.home=$d -cp $LAB/hive:$(cat "$CACHE/pom.cp"):$(cat "$CACHE/pom-hms4.cp" 2>/dev/null || true)" >"$LAB/hms4.args"
   printf '%s\n' log4j.rootLogger=INFO,c log4j.appender.c=org.apache.log4j.ConsoleAppender log4j.appender.c.target=System.err \
     log4j.appender.c.layout=org.apache.log4j.PatternLayout 'log4j.appender.c.layout.ConversionPattern=%d{ISO8601} %p %c{2}: %m%n' >"$c/log4j.properties"
-  { if [ "$MODE" = ha ]; then p fs.defaultFS hdfs://labns; else p fs.defaultFS "hdfs://localhost:$BASE"; fi
+  { if is ha; then p fs.defaultFS hdfs://labns; else p fs.defaultFS "hdfs://localhost:$BASE"; fi
     p hadoop.tmp.dir "$d/tmp"; p fs.trash.interval 60
     p hadoop.proxyuser.hive.hosts '*'; p hadoop.proxyuser.hive.groups '*'
-    if [ "$MODE" = secure ]; then
+    if is secure; then
       p hadoop.security.authentication kerberos; p hadoop.security.authorization true; p hadoop.rpc.protection "${PROT:-privacy}"
     fi; } | xml "$c/core-site.xml"
   { p dfs.replication "${REPL:-2}"; p dfs.blocksize "${BLOCK:-16777216}"; p dfs.namenode.fs-limits.min-block-size 4096
     p dfs.heartbeat.interval 1; p dfs.namenode.heartbeat.recheck-interval 3000; p dfs.namenode.safemode.extension 0
     p dfs.namenode.handler.count 4; p dfs.datanode.handler.count 4; p dfs.namenode.redundancy.interval.seconds 1s
     p dfs.namenode.datanode.registration.ip-hostname-check false
-    if [ "$MODE" = ha ]; then
+    if is ha; then
       p dfs.nameservices labns; p dfs.ha.namenodes.labns nn1,nn2
       for r in 1 2; do p dfs.namenode.rpc-address.labns.nn$r localhost:$((BASE + r - 1)); p dfs.namenode.http-address.labns.nn$r localhost:$((BASE + 69 + r)); done
       p dfs.namenode.shared.edits.dir "qjournal://localhost:$((BASE + 95))/labns"; p dfs.journalnode.edits.dir "$d/jn"
@@ -134,8 +138,9 @@ conf() {
     else
       p dfs.namenode.rpc-address "localhost:$BASE"; p dfs.namenode.http-address localhost:$((BASE + 70))
     fi
-    if [ "$MODE" = secure ]; then
-      for r in namenode datanode; do p dfs.$r.kerberos.principal hdfs/localhost@$REALM; p dfs.$r.keytab.file "$k/hdfs.keytab"; done
+    if is secure; then
+      for r in namenode datanode journalnode; do p dfs.$r.kerberos.principal hdfs/localhost@$REALM; p dfs.$r.keytab.file "$k/hdfs.keytab"; done
+      for r in namenode journalnode; do p dfs.$r.kerberos.internal.spnego.principal HTTP/localhost@$REALM; done
       p dfs.web.authentication.kerberos.principal HTTP/localhost@$REALM; p dfs.web.authentication.kerberos.keytab "$k/hdfs.keytab"
       p dfs.block.access.token.enable true; p dfs.data.transfer.protection "${PROT:-privacy}"; p ignore.secure.ports.for.testing true
       [ -z "${AES:-}" ] || p dfs.encrypt.data.transfer.cipher.suites AES/CTR/NoPadding
@@ -145,9 +150,9 @@ conf() {
     p yarn.nodemanager.local-dirs "$d/nm"; p yarn.nodemanager.log-dirs "$LAB/log/containers"; p yarn.nodemanager.delete.debug-delay-sec 3600
     p yarn.nodemanager.resource.memory-mb 4096; p yarn.nodemanager.resource.cpu-vcores 8; p yarn.scheduler.minimum-allocation-mb 64
     p yarn.nodemanager.vmem-check-enabled false; p yarn.nodemanager.disk-health-checker.max-disk-utilization-per-disk-percentage 99
-    p yarn.nodemanager.admin-env "LAB_DAEMON=$LAB,HADOOP_CONF_DIR=$c$([ "$MODE" != secure ] || echo ",KRB5_CONFIG=$k/krb5.conf")"
+    p yarn.nodemanager.admin-env "LAB_DAEMON=$LAB,HADOOP_CONF_DIR=$c$(! is secure || echo ",KRB5_CONFIG=$k/krb5.conf")"
     p yarn.resourcemanager.am.max-attempts 1; p yarn.nodemanager.sleep-delay-before-sigkill.ms 2000; p yarn.resourcemanager.connect.max-wait.ms 20000; p yarn.resourcemanager.connect.retry-interval.ms 1000
-    if [ "$MODE" = secure ]; then
+    if is secure; then
       for r in resourcemanager nodemanager; do p yarn.$r.principal yarn/localhost@$REALM; p yarn.$r.keytab "$k/hdfs.keytab"; done
     fi; } | xml "$c/yarn-site.xml"
   { p yarn.scheduler.capacity.root.queues default,etl; p yarn.scheduler.capacity.root.default.capacity 50; p yarn.scheduler.capacity.root.etl.capacity 50
@@ -158,7 +163,7 @@ conf() {
     p hive.metastore.schema.verification false; p hive.async.log.enabled false; p hive.metastore.uris "thrift://localhost:$((BASE + 98))"
     p hive.metastore.warehouse.dir /user/hive/warehouse; p metastore.thrift.bind.host 127.0.0.1
     [ -z "${FRAMED:-}" ] || p hive.metastore.thrift.framed.transport.enabled true
-    if [ "$MODE" = secure ]; then
+    if is secure; then
       p hive.metastore.sasl.enabled true; p hive.metastore.kerberos.principal hive/localhost@$REALM; p hive.metastore.kerberos.keytab.file "$k/hive.keytab"
     fi; } | xml "$LAB/hive/hive-site.xml"
   printf '%s\n' 'appender.c.type=Console' 'appender.c.name=c' 'appender.c.target=SYSTEM_ERR' 'appender.c.layout.type=PatternLayout' \
@@ -197,12 +202,12 @@ load() {
   [ -n "${LAB:-}" ] && [ -f "$LAB/state" ] || die "LAB is not a running lab"
   . "$LAB/state"
   unset HADOOP_USER_NAME HADOOP_PROXY_USER HADOOP_TOKEN_FILE_LOCATION # Hadoop's own commands run as the superuser
-  [ "$MODE" != secure ] || export KRB5_CONFIG=$LAB/krb/krb5.conf KRB5CCNAME=$LAB/krb/cc-hdfs
+  ! is secure || export KRB5_CONFIG=$LAB/krb/krb5.conf KRB5CCNAME=$LAB/krb/cc-hdfs
 }
 env_() {
-  echo "export LAB=$LAB HADOOP_CONF_DIR=$LAB/conf HDFS_URL=$([ "$MODE" = ha ] && echo hdfs://labns || echo "hdfs://localhost:$BASE")"
+  echo "export LAB=$LAB HADOOP_CONF_DIR=$LAB/conf HDFS_URL=$(is ha && echo hdfs://labns || echo "hdfs://localhost:$BASE")"
   echo "export NN_HTTP=http://localhost:$((BASE + 70)) HIVE_CONF_DIR=$LAB/hive"
-  if [ "$MODE" = secure ]; then echo "export KRB5_CONFIG=$LAB/krb/krb5.conf KRB5CCNAME=$LAB/krb/cc KEYTAB=$LAB/krb/spot.keytab PRINCIPAL=spot@$REALM"; fi
+  if is secure; then echo "export KRB5_CONFIG=$LAB/krb/krb5.conf KRB5CCNAME=$LAB/krb/cc KEYTAB=$LAB/krb/spot.keytab PRINCIPAL=spot@$REALM"; fi
   if [ "$HMS" != 0 ]; then echo "export HMS_URI=thrift://localhost:$((BASE + 98))"; fi
   if [ "$YARN" = 1 ]; then echo "export RM_HTTP=http://localhost:$((BASE + 24))"; fi
 }
@@ -210,7 +215,7 @@ live() { curl -fs -m 5 --noproxy '*' "http://localhost:$((BASE + 70))/jmx?qry=Ha
 up() {
   local i HMS=0 YARN=0 a
   MODE=${1:-simple}; shift || true
-  case $MODE in simple | ha | secure) ;; *) die "mode: simple, ha or secure" ;; esac
+  case $MODE in simple | ha | secure | secure-ha) ;; *) die "mode: simple, ha, secure or secure-ha" ;; esac
   for a; do case $a in --hms) HMS=2 ;; --hms4) HMS=4; cp_ok pom-hms4 || die "run lab.sh prepare first" ;; --yarn) YARN=1 ;; *) die "unknown option $a" ;; esac; done
   cp_ok pom || die "run lab.sh prepare first"
   LAB=${LAB:-$(mktemp -d "${TMPDIR:-/tmp}/lab.XXXXXX")}; mkdir -p "$LAB"; LAB=$(cd "$LAB" && pwd)
@@ -220,9 +225,9 @@ up() {
   export LAB
   trap 'say "up failed, logs in $LAB/log"; KEEP=1 down' EXIT
   conf
-  [ "$MODE" != secure ] || kdc
+  ! is secure || kdc
   load
-  if [ "$MODE" = ha ]; then
+  if is ha; then
     startd jn; waitport jn $((BASE + 95))
     JAVA $NN -D dfs.ha.namenode.id=nn1 -D dfs.namenode.name.dir="file://$LAB/data/nn1" -format -force -nonInteractive >"$LAB/log/format.log" 2>&1 || die "format failed: $LAB/log/format.log"
     startd nn1; for i in $(seq "$DNS"); do startd dn$i; done; waitport nn1 "$BASE"
@@ -272,7 +277,7 @@ esac
 load
 case $cmd in
 env) env_ ;;
-kill) signal KILL "$1" ;; stop) signal STOP "$1" ;; cont) signal CONT "$1" ;; start) startd "$1"; [ "$1" != hms ] || waitport hms $((BASE + 98)) ;;
+kill) signal KILL "$1" ;; stop) signal STOP "$1" ;; cont) signal CONT "$1" ;; start) [ "$1" != hms ] || freeport $((BASE + 98)); startd "$1"; [ "$1" != hms ] || waitport hms $((BASE + 98)) ;;
 failover) failover "$1" ;;
 state) for n in nn1 nn2; do echo "$n $(JAVA org.apache.hadoop.hdfs.tools.DFSHAAdmin -getServiceState $n 2>/dev/null || echo unreachable)"; done ;;
 fs) JAVA org.apache.hadoop.fs.FsShell "$@" ;;
@@ -281,7 +286,7 @@ fsck) JAVA org.apache.hadoop.hdfs.tools.DFSck "$@" ;;
 cli) JAVA "$@" ;;
 token) KRB5CCNAME=$LAB/krb/cc JAVA org.apache.hadoop.hdfs.tools.DelegationTokenFetcher --renewer spot "$1" ;;
 yarn) JAVA org.apache.hadoop.yarn.client.cli.ApplicationCLI "$@" ;;
-run-on-yarn) if [ "$MODE" = secure ]; then export KRB5CCNAME=$LAB/krb/cc; else export HADOOP_USER_NAME=spot; fi; LAB_DAEMON=$LAB JAVA YarnRun "$@" ;;
+run-on-yarn) if is secure; then export KRB5CCNAME=$LAB/krb/cc; else export HADOOP_USER_NAME=spot; fi; LAB_DAEMON=$LAB JAVA YarnRun "$@" ;;
 ps) for f in "$LAB"/pid/*; do n=${f##*/}; q=$(pid "$n") && echo "$n $q $(awk '/VmRSS/ { print int($2/1024) }' "/proc/$q/status") MB $(sed -n 's/^State:\t//p' "/proc/$q/status")" || echo "$n dead"; done ;;
 down) down ;;
 *) die "unknown command $cmd" ;;

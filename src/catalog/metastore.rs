@@ -16,6 +16,7 @@ use crate::catalog::gssapi::Keytab;
 use crate::catalog::keys;
 use crate::catalog::session::Found;
 use crate::catalog::session::Session;
+use crate::catalog::session::added;
 use crate::config::ConfError;
 use crate::config::Config;
 use crate::config::HadoopConf;
@@ -251,6 +252,25 @@ impl Metastore {
                     told.map_err(|error| of_table(&error, &database, change.table.name))?;
                 }
                 Ok(())
+            }
+        })
+    }
+
+    /// Adds the partitions of a change that are missing.
+    ///
+    /// # Errors
+    /// Nobody answers, the table is missing, or the metastore refuses.
+    pub fn add(&self, change: &Change) -> Result<(), MetastoreError> {
+        let (database, change) = (self.database.clone(), change.clone());
+        self.call(move |session| {
+            let (database, change) = (database.clone(), change.clone());
+            async move {
+                let partitions = change.there.iter();
+                let partitions = partitions.map(|new| added(&database, &change.table, new));
+                let told = session
+                    .add(&database, &change.table, partitions.collect())
+                    .await;
+                told.map_err(|error| of_table(&error, &database, change.table.name))
             }
         })
     }

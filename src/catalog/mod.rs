@@ -30,7 +30,7 @@ pub use statements::create;
 pub use statements::statements;
 
 /// A published partition of a table.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Partition {
     /// Values of the partition columns, in their order.
     pub values: Vec<u32>,

@@ -163,6 +163,25 @@ impl Session {
         }))
     }
 
+    /// Adds partitions; those that are there stay as they are.
+    pub(super) async fn add(
+        &self,
+        database: &str,
+        table: &Table,
+        parts: Vec<HivePartition>,
+    ) -> io::Result<()> {
+        let request = AddPartitionsRequest {
+            db_name: FastStr::from(database.to_owned()),
+            tbl_name: FastStr::from(table.name),
+            parts,
+            if_not_exists: true,
+            need_result: Some(false),
+            ..Default::default()
+        };
+        done(self.client.add_partitions_req(request).await)?;
+        Ok(())
+    }
+
     /// Adds partitions that are missing, changes the others, drops what is gone; files are never touched. Where all must change at
     /// once, missing ones are added empty, and one transaction gives all their folders.
     pub(super) async fn publish(&self, database: &str, change: &Change) -> io::Result<()> {
@@ -177,38 +196,9 @@ impl Session {
             .client
             .get_partitions_by_names(db.clone(), name.clone(), names.collect());
         let known = done(known.await)?;
-        let empty = change.empty.as_ref().filter(|_| !known.is_empty());
-        let (mut new, mut changed) = (Vec::new(), Vec::new());
-        for partition in &change.there {
-            let values: Vec<_> = partition.values.iter().map(ToString::to_string).collect();
-            let is_it = |known: &&HivePartition| {
-                let known = known.values.iter().flatten();
-                known
-                    .map(FastStr::as_str)
-                    .eq(values.iter().map(String::as_str))
-            };
-            match known.iter().find(is_it) {
-                Some(known) => changed.push(updated(known, table, partition)),
-                None => {
-                    let mut all = added(database, table, partition);
-                    if let Some(empty) = empty {
-                        changed.push(all.clone());
-                        all.sd = Some(descriptor(table, empty));
-                    }
-                    new.push(all);
-                }
-            }
-        }
+        let (new, changed) = new_and_changed(database, change, &known);
         if !new.is_empty() {
-            let request = AddPartitionsRequest {
-                db_name: db.clone(),
-                tbl_name: name.clone(),
-                parts: new,
-                if_not_exists: true,
-                need_result: Some(false),
-                ..Default::default()
-            };
-            done(self.client.add_partitions_req(request).await)?;
+            self.add(database, table, new).await?;
         }
         if !changed.is_empty() {
             let altered = self
@@ -228,6 +218,38 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Partitions that are to be added, then those that are to be changed.
+fn new_and_changed(
+    database: &str,
+    change: &Change,
+    known: &[HivePartition],
+) -> (Vec<HivePartition>, Vec<HivePartition>) {
+    let table = &change.table;
+    let empty = change.empty.as_ref().filter(|_| !known.is_empty());
+    let (mut new, mut changed) = (Vec::new(), Vec::new());
+    for partition in &change.there {
+        let values: Vec<_> = partition.values.iter().map(ToString::to_string).collect();
+        let is_it = |known: &&HivePartition| {
+            let known = known.values.iter().flatten();
+            known
+                .map(FastStr::as_str)
+                .eq(values.iter().map(String::as_str))
+        };
+        match known.iter().find(is_it) {
+            Some(known) => changed.push(updated(known, table, partition)),
+            None => {
+                let mut all = added(database, table, partition);
+                if let Some(empty) = empty {
+                    changed.push(all.clone());
+                    all.sd = Some(descriptor(table, empty));
+                }
+                new.push(all);
+            }
+        }
+    }
+    (new, changed)
 }
 
 fn field(name: &str, kind: &str) -> FieldSchema {
@@ -289,7 +311,7 @@ fn parameters(partition: &Partition) -> AHashMap<FastStr, FastStr> {
     ])
 }
 
-fn added(database: &str, table: &Table, partition: &Partition) -> HivePartition {
+pub(super) fn added(database: &str, table: &Table, partition: &Partition) -> HivePartition {
     let values = partition.values.iter();
     HivePartition {
         values: Some(
@@ -333,6 +355,7 @@ fn done<T, E: Debug>(answer: Result<MaybeException<T, E>, ClientError>) -> io::R
         Ok(MaybeException::Ok(value)) => Ok(value),
         Ok(MaybeException::Exception(exception)) => Err(refused(&format!("{exception:?}"))),
         Err(ClientError::Transport(error)) => Err(unreachable(&error.to_string())),
+        Err(error) if error.to_string().contains("timeout") => Err(unreachable(&error.to_string())),
         Err(error) => Err(io::Error::other(error.to_string())),
     }
 }
@@ -373,7 +396,7 @@ fn unreachable(message: &str) -> io::Error {
         return io::Error::new(Kind::PermissionDenied, message.to_owned());
     }
     // The client adds all that it knows of the call.
-    let message = message.split(", rpc_info").next().unwrap_or_default();
+    let message = message.split(", rpc").next().unwrap_or_default();
     let hint = match message.contains("end of file") || message.contains("reset") {
         true => {
             "; is this the metastore's port, and do hive.metastore.sasl.enabled and hive.metastore.thrift.framed.transport.enabled agree with it?"

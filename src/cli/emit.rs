@@ -33,9 +33,9 @@ pub(super) struct Args {
     /// Folder for the forms; files that exist are not overwritten
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// The command, or path of the binary, on the machines that run it
-    #[arg(long, value_name = "PATH", default_value = "klieg")]
-    klieg: String,
+    /// Path of the binary on the machines that run it [default: that of this one]; Oozie brings its own
+    #[arg(long, value_name = "PATH")]
+    klieg: Option<String>,
     /// When it runs, HH:MM; with --hourly the minutes count. After the last raw file of the day has landed
     #[arg(long, value_name = "TIME", default_value = "02:30", value_parser = parse_at)]
     at: (u8, u8),
@@ -167,7 +167,10 @@ impl Args {
     fn command(&self, date: &str, answers: &[&str]) -> String {
         let (job, site) = self.job.files();
         let site = site.map(|path| path.display().to_string());
-        let mut words = vec![quoted(&self.klieg)];
+        // Schedulers look for commands in few places.
+        let this = std::env::current_exe().map(|path| path.display().to_string());
+        let klieg = self.klieg.clone().or(this.ok());
+        let mut words = vec![quoted(klieg.as_deref().unwrap_or("klieg"))];
         let arguments = self.arguments(&job.display().to_string(), site.as_deref());
         words.extend(arguments.iter().map(|argument| quoted(argument)));
         words.extend(["--date".to_owned(), date.to_owned()]);

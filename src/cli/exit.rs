@@ -186,19 +186,18 @@ pub(super) fn message(error: &anyhow::Error) -> String {
     text
 }
 
-/// True where the reader of stdout went away, as `head` does.
+/// True where the reader of stdout went away, as `head` does. A server that hangs up has an error of its own around it.
 pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let mut causes = error.chain().filter_map(|cause| {
-        let direct = cause.downcast_ref::<io::Error>().map(io::Error::kind);
-        let csv = cause
-            .downcast_ref::<csv::Error>()
-            .and_then(|error| match error.kind() {
-                csv::ErrorKind::Io(error) => Some(error.kind()),
-                _ => None,
-            });
-        direct.or(csv)
+    let of_text = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    let of_json = error.downcast_ref::<serde_json::Error>();
+    let of_json = of_json.and_then(serde_json::Error::io_error_kind);
+    let of_csv = error.downcast_ref::<csv::Error>();
+    let of_csv = of_csv.and_then(|error| match error.kind() {
+        csv::ErrorKind::Io(error) => Some(error.kind()),
+        _ => None,
     });
-    causes.any(|kind| kind == io::ErrorKind::BrokenPipe)
+    let kind = of_text.or(of_json).or(of_csv);
+    kind == Some(io::ErrorKind::BrokenPipe)
 }
 
 /// Returns the exit code of a day that failed.

@@ -10,6 +10,7 @@ use crate::cli::job_args::Output;
 use crate::cli::job_args::SiteArgs;
 use crate::cli::render;
 use crate::job::History;
+use crate::job::Partition;
 use crate::job::Record;
 use crate::store::Store;
 use crate::table::period::Period;
@@ -20,12 +21,16 @@ use crate::table::period::Period;
 Examples:
   klieg history -D warehouse=/data/spot
   klieg history --date 2016-07-08 --output json -D warehouse=/data/spot
+  klieg history --partition flow/2016-07-08 -D warehouse=/data/spot
 
 A line is a day that a run published or failed on. Runs that found a day up to date leave none.")]
 pub(super) struct HistoryArgs {
     /// Only runs of this day and its hours, or of this hour
     #[arg(long, value_name = "DAY")]
     date: Option<String>,
+    /// Only runs of this partition, such as flow/2016-07-08
+    #[arg(long, value_name = "PARTITION", conflicts_with = "date")]
+    partition: Option<Partition>,
     /// At most so many lines
     #[arg(short = 'n', default_value_t = 50, value_name = "N")]
     rows: usize,
@@ -54,15 +59,19 @@ pub(super) struct ShowArgs {
 
 pub(super) fn history(args: &HistoryArgs) -> anyhow::Result<u8> {
     let date = args.date.as_deref().map(str::parse::<Period>).transpose()?;
-    let date = date.map(|date| date.to_string());
+    let period = args.partition.map(|partition| partition.period).or(date);
+    let date = period.map(|period| period.to_string());
+    let pipeline = args.partition.map(|partition| partition.pipeline.name());
     let config = args.site.layers()?.check()?;
     let store = Store::open(&config)?;
     store.check_folder(store.root())?;
     let mut history = History::read(&store)?;
     tell_unreadable(&history);
     let is_wanted = |record: &Record| {
-        date.as_ref()
-            .is_none_or(|date| record.day.starts_with(date))
+        let is_then = date
+            .as_ref()
+            .is_none_or(|date| record.day.starts_with(date));
+        is_then && pipeline.is_none_or(|pipeline| record.pipeline == pipeline)
     };
     history.records.retain(is_wanted);
     history.records.truncate(args.rows);

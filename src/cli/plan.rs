@@ -7,6 +7,7 @@ use crate::cli::job_args::DayArgs;
 use crate::cli::job_args::JobArgs;
 use crate::cli::job_args::Output;
 use crate::cli::job_args::ReprocessArg;
+use crate::cli::run;
 use crate::job;
 use crate::job::Action;
 use crate::job::DayPlan;
@@ -38,7 +39,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         &job,
         &Store::open(&job.config)?,
         &days,
-        args.reprocess.into(),
+        (args.reprocess.into(), run::now()),
     )?;
     let mut out = std::io::stdout().lock();
     if args.output == Output::Json {

@@ -1,8 +1,9 @@
 //! `klieg unlock`: takes a lock from its owner.
 
-use std::io::Write as _;
+use serde_json::json;
 
 use crate::cli::exit;
+use crate::cli::job_args::Output;
 use crate::cli::job_args::SiteArgs;
 use crate::job::Partition;
 use crate::store;
@@ -24,6 +25,9 @@ pub(super) struct Args {
     /// Needed: a live run loses its work
     #[arg(long)]
     force: bool,
+    /// Form of the output
+    #[arg(long, value_enum, default_value = "table")]
+    output: Output,
     #[command(flatten)]
     site: SiteArgs,
 }
@@ -35,7 +39,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     let held = store::held_locks(&store)?;
     let mut out = std::io::stdout().lock();
     let Some((_, owner)) = held.into_iter().find(|(held, _)| *held == key) else {
-        writeln!(out, "{}: nobody holds it", args.partition)?;
+        tell(&mut out, args, None)?;
         return Ok(exit::DONE);
     };
     if !args.force {
@@ -43,7 +47,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         return Err(exit::UsageText(text).into());
     }
     if store::break_lock(&store, &key)? {
-        writeln!(out, "{}: taken from {owner}", args.partition)?;
+        tell(&mut out, args, Some(&owner))?;
         return Ok(exit::DONE);
     }
     let text = format!(
@@ -51,4 +55,18 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         args.partition
     );
     Err(exit::UsageText(text).into())
+}
+
+/// Says from whom the lock was taken; `None` where nobody held it.
+fn tell(out: &mut impl std::io::Write, args: &Args, owner: Option<&str>) -> std::io::Result<()> {
+    let partition = args.partition.to_string();
+    match (args.output, owner) {
+        (Output::Json, owner) => {
+            let value = json!({ "partition": partition, "taken_from": owner });
+            serde_json::to_writer_pretty(&mut *out, &value)?;
+            writeln!(out)
+        }
+        (Output::Table, None) => writeln!(out, "{partition}: nobody holds it"),
+        (Output::Table, Some(owner)) => writeln!(out, "{partition}: taken from {owner}"),
+    }
 }

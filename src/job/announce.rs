@@ -71,6 +71,52 @@ pub(super) fn check_tables(store: &Store, config: &Config) -> Result<(), RunErro
 }
 
 impl Listener for Announcer {
+    /// Adds hours that a day of the canonical layout has not had, while their folders are empty: all rows come at once when the day
+    /// changes places.
+    fn expected(
+        &self,
+        store: &Store,
+        key: &str,
+        folders: &[(String, PathBuf, PathBuf)],
+    ) -> Result<(), StoreError> {
+        let (Some(metastore), Ok(partition)) = (&self.metastore, key.parse::<Partition>()) else {
+            return Ok(());
+        };
+        let day = partition.period.day;
+        let [raw, ..] = flow_tables(store.root());
+        for (name, staged, target) in folders {
+            let is_there = store.files().status(target).map_err(store.at(target))?;
+            if name != ingest::NAME || is_there.is_none() {
+                continue;
+            }
+            let Some(manifest) = Manifest::parse(store, staged)? else {
+                continue;
+            };
+            let has = |manifest: &Manifest, hour| Content::of_hour(manifest, hour).files > 0;
+            let before = Manifest::parse(store, target)?;
+            let is_known = |hour| before.as_ref().is_some_and(|before| has(before, hour));
+            let hours = (0..24).filter(|hour| has(&manifest, *hour) && !is_known(*hour));
+            let there = hours.map(|hour| catalog::Partition {
+                values: values(day, Some(hour)),
+                location: store.uri(&target.join(hour_dir(hour))),
+                ..catalog::Partition::default()
+            });
+            let change = Change {
+                table: raw.clone(),
+                there: there.collect(),
+                gone: Vec::new(),
+                empty: None,
+            };
+            if change.there.is_empty() {
+                continue;
+            }
+            metastore
+                .add(&change)
+                .map_err(|error| of_metastore(metastore, error))?;
+        }
+        Ok(())
+    }
+
     fn published(&self, store: &Store, publication: &Publication<'_>) -> Result<(), StoreError> {
         let changes = changes(store, publication)?;
         if changes.is_empty() {
@@ -79,14 +125,26 @@ impl Listener for Announcer {
         let Some(metastore) = &self.metastore else {
             return write_statements(store, publication, &self.database, &changes);
         };
-        metastore.publish(&changes).map_err(|error| match error {
-            MetastoreError::Call { uri, error } => StoreError { path: uri, error },
-            other => StoreError {
-                path: metastore.uris(),
-                error: std::io::Error::other(other.to_string()),
-            },
-        })
+        metastore
+            .publish(&changes)
+            .map_err(|error| of_metastore(metastore, error))
     }
+}
+
+fn of_metastore(metastore: &Metastore, error: MetastoreError) -> StoreError {
+    match error {
+        MetastoreError::Call { uri, error } => StoreError { path: uri, error },
+        other => StoreError {
+            path: metastore.uris(),
+            error: std::io::Error::other(other.to_string()),
+        },
+    }
+}
+
+/// Values of the partition columns.
+fn values(day: Day, hour: Option<u8>) -> Vec<u32> {
+    let values = day.numbers().into_iter();
+    values.chain(hour.map(u32::from)).collect()
 }
 
 /// What a publication changes in tables, by what is in its folders.
@@ -233,10 +291,6 @@ fn change(
     parts: &Parts,
     (store, publication): (&Store, &Publication<'_>),
 ) -> Change {
-    let values = |hour: Option<u8>| {
-        let values = day.numbers().into_iter();
-        values.chain(hour.map(u32::from)).collect::<Vec<_>>()
-    };
     let is_versioned = parts.values().any(|(folder, _)| store.is_versioned(folder));
     let there = parts.iter().map(|(hour, (target, content))| {
         let is_empty = is_versioned && content.files == 0;
@@ -245,7 +299,7 @@ fn change(
             false => publication.places.of(target),
         };
         catalog::Partition {
-            values: values(*hour),
+            values: values(day, *hour),
             location: store.uri(&folder),
             rows: content.rows,
             files: content.files,
@@ -256,7 +310,7 @@ fn change(
     let hours = (0..24).filter(|hour| table.is_hourly && !parts.contains_key(&Some(*hour)));
     Change {
         there: there.collect(),
-        gone: hours.map(|hour| values(Some(hour))).collect(),
+        gone: hours.map(|hour| values(day, Some(hour))).collect(),
         empty: is_versioned.then(|| store.uri(&store.empty_version())),
         table: table.clone(),
     }

@@ -25,6 +25,7 @@ use crate::step::Context;
 use crate::step::Events;
 use crate::step::Outcome;
 use crate::step::Severity;
+use crate::step::StepError;
 use crate::step::inputs::SharedLandings;
 use crate::store::DayLock;
 use crate::store::LockError;
@@ -88,7 +89,7 @@ impl<'a> DayRun<'a> {
         }
     }
 
-    /// Locks the day, runs the steps, writes the run report.
+    /// Locks the day, runs the steps, writes the run report; looks first whether there is anything to do.
     ///
     /// # Errors
     /// The first step that fails; what earlier steps published stays.
@@ -96,6 +97,10 @@ impl<'a> DayRun<'a> {
         let Self { job, options, .. } = self;
         let store = &options.store;
         let key = job.partition(self.period).key();
+        let layout = &Layout::new(store.root(), job.pipeline.name());
+        if let Some(steps) = self.up_to_date(&key, layout)? {
+            return self.write_published(&steps);
+        }
         let lock = self.wait_for_lock(&key)?;
         for run in recover_key(options, &key, &lock)? {
             let period = self.period;
@@ -114,7 +119,7 @@ impl<'a> DayRun<'a> {
             config: &job.config,
             store,
             lock: &lock,
-            layout: &Layout::new(store.root(), job.pipeline.name()),
+            layout,
             period: self.period,
             engine: &engine,
             staging: &staging,
@@ -125,6 +130,49 @@ impl<'a> DayRun<'a> {
             now: options.now,
         };
         self.run_steps(&context).await
+    }
+
+    /// Returns what is published where all of it is up to date: that needs neither lock nor staging.
+    fn up_to_date(&self, key: &str, layout: &Layout) -> Result<Option<Vec<Outcome>>, DayError> {
+        let Self { job, options, .. } = self;
+        let (config, store, period) = (&job.config, &options.store, self.period);
+        if options.reprocess == Reprocess::All || store.is_half_published(key)? {
+            return Ok(None);
+        }
+        let mut steps = Vec::with_capacity(job.steps.len());
+        for kind in &job.steps {
+            let current = match kind {
+                StepKind::Ingest => {
+                    step::ingest::up_to_date((config, store), layout, self.landings, period)
+                }
+                StepKind::Suspicious => {
+                    step::suspicious::up_to_date(config, store, layout, period.day)
+                }
+            };
+            match current {
+                Ok(Some(outcome)) => steps.push(outcome),
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(self.failed(*kind, &[], error)),
+            }
+        }
+        if job.steps.contains(&StepKind::Ingest) {
+            let landings = self.landings.get(config, store, layout)?;
+            step::ingest::tell_unfinished(&self.events, &landings.unfinished());
+        }
+        for outcome in &steps {
+            step::tell_up_to_date(&self.events, period, outcome);
+        }
+        Ok(Some(steps))
+    }
+
+    /// Writes the record of a step that failed after others.
+    fn failed(&self, kind: StepKind, steps: &[Outcome], error: StepError) -> DayError {
+        let step = kind.name();
+        let failure = json!({ "step": step, "error": error.to_string(), "steps": steps });
+        let record = self.record((Status::Failed, failure));
+        // The failure itself is what to tell, also where its report cannot be written.
+        drop(record.write(&self.options.store));
+        DayError::Step { step, error }
     }
 
     async fn run_steps(&self, context: &Context<'_>) -> Result<DayOutcome, DayError> {
@@ -145,15 +193,7 @@ impl<'a> DayRun<'a> {
                         self.write_published(&steps)?;
                     }
                 }
-                Err(error) => {
-                    let step = kind.name();
-                    let failure =
-                        json!({ "step": step, "error": error.to_string(), "steps": steps });
-                    let record = self.record((Status::Failed, failure));
-                    // The failure itself is what to tell, also where its report cannot be written.
-                    drop(record.write(&self.options.store));
-                    return Err(DayError::Step { step, error });
-                }
+                Err(error) => return Err(self.failed(*kind, &steps, error)),
             }
         }
         self.write_published(&steps)

@@ -1,9 +1,12 @@
 //! What a run of a day would do, and why; needs read rights only.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use serde::Serialize;
 
+use crate::engine::ingest::RawFile;
 use crate::job::History;
 use crate::job::Job;
 use crate::job::RunError;
@@ -135,11 +138,13 @@ struct Known {
     store: Store,
     history: History,
     landed: Landings,
+    /// Raw files that are not ready, and why.
+    growing: BTreeMap<String, &'static str>,
     /// Key and owner of each lock that a live run holds.
     locks: Vec<(String, String)>,
 }
 
-/// Plans days; the landing folder is listed once.
+/// Plans days as they would be done `now`; the landing folder is listed once.
 ///
 /// # Errors
 /// Something cannot be looked at, or the warehouse has no folder of the pipeline.
@@ -147,17 +152,19 @@ pub fn plan_days(
     job: &Job,
     store: &Store,
     periods: &[Period],
-    which: Reprocess,
+    (which, now): (Reprocess, SystemTime),
 ) -> Result<Vec<DayPlan>, RunError> {
     let layout = Layout::new(store.root(), job.pipeline.name());
     store.check_folder(&layout.pipeline_dir())?;
+    let landed = match job.steps.contains(&StepKind::Ingest) {
+        true => step::inputs::landed(&job.config, store, &layout)?,
+        false => Landings::of(Listing::default(), &job.config),
+    };
     let known = Known {
         store: store.clone(),
         history: History::read(store)?,
-        landed: match job.steps.contains(&StepKind::Ingest) {
-            true => step::inputs::landed(&job.config, store, &layout)?,
-            false => Landings::of(Listing::default(), &job.config),
-        },
+        growing: landed.growing(&job.config, store, now),
+        landed,
         locks: store::held_locks(store)?,
     };
     let plan = |period: &Period| plan_day(job, *period, which, &known);
@@ -189,11 +196,11 @@ fn plan_day(
         return Ok(plan);
     }
     let all = which == Reprocess::All;
-    let is_current = || step::suspicious::is_current(&job.config, store, &layout, period.day);
+    let results = || step::suspicious::up_to_date(&job.config, store, &layout, period.day);
     if !job.steps.contains(&StepKind::Ingest) {
-        (plan.action, plan.reason) = match is_current() {
+        (plan.action, plan.reason) = match results() {
             Err(StepError::NoInput(reason)) => (Action::Fail, reason),
-            is_current => results_action(is_current?, all),
+            current => results_action(current?.is_some(), all),
         };
         return Ok(plan);
     }
@@ -207,40 +214,37 @@ fn plan_day(
     };
     plan.input_bytes = inputs.bytes();
     plan.splits = step::inputs::splits(&inputs.files, job.config.ingest.split_bytes).len();
-    let analyses = job.steps.contains(&StepKind::Suspicious) && !matches!(is_current(), Ok(true));
     let published = step::ingest::published(store, &layout, period)?;
-    let is_foreign =
-        published.is_none() && !all && step::ingest::is_foreign(store, &layout, period)?;
     (plan.action, plan.reason) = match published {
-        None if is_foreign => (
-            Action::Fail,
-            "another tool has written it; --adopt takes it as it is, --reprocess all replaces it"
-                .to_owned(),
-        ),
+        None => first_action(store, &layout, (period, all))?,
         Some(manifest) if all => (
             Action::Replace,
             format!("all are reprocessed; {} rows are published", manifest.rows),
         ),
-        None if period.hour.is_some()
-            && step::ingest::published(store, &layout, period.day.into())?.is_some() =>
-        {
-            let reason = "the day has it as published as one; it is published alone in its place";
-            (Action::Replace, reason.to_owned())
+        Some(manifest) => {
+            let analyses =
+                job.steps.contains(&StepKind::Suspicious) && !matches!(results(), Ok(Some(_)));
+            action(store, &manifest, &inputs, analyses)?
         }
-        published => action(store, published, &inputs, analyses)?,
     };
-    if let [first, others @ ..] = &inputs.unfinished[..] {
-        let more = match others.len() {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        plan.reason += &format!("; still being written, not read: {first}{more}");
+    if let Some(unfinished) = first_and_more(&inputs.unfinished) {
+        plan.reason += "; still being written, not read: ";
+        plan.reason += &unfinished;
     }
+    plan.say_what_grows(&inputs, &known.growing);
     plan.input_files = inputs.files.into_iter().map(|file| file.path).collect();
     if matches!(plan.action, Action::Run | Action::Replace) {
         plan.expect(&known.history);
     }
     Ok(plan)
+}
+
+fn first_and_more(names: &[String]) -> Option<String> {
+    match names {
+        [] => None,
+        [only] => Some(only.clone()),
+        [first, others @ ..] => Some(format!("{first} and {} more", others.len())),
+    }
 }
 
 impl Reprocess {
@@ -271,6 +275,16 @@ impl DayPlan {
         }
     }
 
+    /// A run waits for raw files that grow, or ends with exit code 3.
+    fn say_what_grows(&mut self, inputs: &Inputs, growing: &BTreeMap<String, &'static str>) {
+        let why = |file: &RawFile| Some(format!("{} ({})", file.path, growing.get(&file.path)?));
+        let grows: Vec<_> = inputs.files.iter().filter_map(why).collect();
+        if let Some(grows) = first_and_more(&grows) {
+            self.reason += "; not ready: ";
+            self.reason += &grows;
+        }
+    }
+
     /// Time and memory by the newest run that published from raw files.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     fn expect(&mut self, history: &History) {
@@ -298,25 +312,46 @@ fn results_action(is_current: bool, all: bool) -> (Action, String) {
     (action, reason.to_owned())
 }
 
-/// What the step ingest would do, and why; `analyses` where the results are not up to date.
+/// What the step ingest would do where klieg has not published, and why.
+fn first_action(
+    store: &Store,
+    layout: &Layout,
+    (period, all): (Period, bool),
+) -> Result<(Action, String), RunError> {
+    let (action, reason) = if !all && step::ingest::is_foreign(store, layout, period)? {
+        (
+            Action::Fail,
+            "another tool has written it; --adopt takes it as it is, --reprocess all replaces it",
+        )
+    } else if period.hour.is_some()
+        && step::ingest::published(store, layout, period.day.into())?.is_some()
+    {
+        (
+            Action::Replace,
+            "the day has it as published as one; it is published alone in its place",
+        )
+    } else {
+        (Action::Run, "nothing is published")
+    };
+    Ok((action, reason.to_owned()))
+}
+
+/// What the step ingest would do with what is published, and why; `analyses` where the results are not up to date.
 fn action(
     store: &Store,
-    published: Option<Manifest>,
+    manifest: &Manifest,
     inputs: &Inputs,
     analyses: bool,
 ) -> Result<(Action, String), StoreError> {
-    let Some(manifest) = published else {
-        return Ok((Action::Run, "nothing is published".to_owned()));
-    };
     let rows = manifest.rows;
-    if let Some(gone) = step::inputs::vanished(store, &manifest)? {
+    if let Some(gone) = step::inputs::vanished(store, manifest)? {
         let reason = format!(
             "{gone} was read for the published day and is gone; --reprocess all replaces it"
         );
         return Ok((Action::Keep, reason));
     }
     if manifest.fingerprint != inputs.fingerprint {
-        let change = step::inputs::change(&manifest, inputs);
+        let change = step::inputs::change(manifest, inputs);
         let reason = format!("{change}; {rows} rows are published");
         return Ok((Action::Replace, reason));
     }

@@ -20,12 +20,14 @@ use crate::engine::ingest::SplitReport;
 use crate::parallel;
 use crate::step;
 use crate::step::Context;
+use crate::step::Events;
 use crate::step::Outcome;
 use crate::step::Severity;
 use crate::step::StepError;
 use crate::step::Unit;
 use crate::step::day_table::DayTable;
 use crate::step::inputs::Inputs;
+use crate::step::inputs::SharedLandings;
 use crate::step::inputs::inputs_of;
 use crate::step::inputs::settle;
 use crate::step::inputs::splits;
@@ -33,8 +35,6 @@ use crate::step::inputs::vanished;
 use crate::store::AT_ONCE;
 use crate::store::Manifest;
 use crate::store::Places;
-use crate::store::Publication;
-use crate::store::PublishError;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::table::hive::Layout;
@@ -99,14 +99,11 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
     let landings = context.landings.get(config, store, layout)?;
     let inputs = inputs_of((config, store), layout, &landings, period)?;
     let target = layout.raw(period);
-    let places = Places::read(store, &layout.key(period.day))?;
     let name = staged_name(period);
-    for path in &inputs.unfinished {
-        context
-            .events
-            .line(&format!("ingest: {path} is still being written, not read"));
-    }
-    if let Some(kept) = keep_published(context, &inputs, &places.of(&target))? {
+    tell_unfinished(context.events, &inputs.unfinished);
+    if !context.redo
+        && let Some(kept) = keep_published(context, &inputs)?
+    {
         return Ok(kept);
     }
     if let Some(adopted) = check_foreign(context, &inputs, &target)? {
@@ -117,9 +114,10 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
     check_emptied(context, &totals)?;
     verify(context.store, &context.staging.staged(&name), &totals)?;
     let manifest = manifest(&inputs, &totals);
+    keep_gone_hours(context, &target, &context.staging.staged(&name))?;
     let folders = [(name.as_str(), target.as_path(), manifest.clone())];
-    let places = context.staging.publish(context.lock, &folders)?;
-    let place = store.url(&places.of(&target));
+    let done = context.staging.publish(context.lock, &folders)?;
+    let place = store.url(&done.places.of(&target));
     let Counts {
         read,
         kept,
@@ -130,13 +128,16 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
         context.events.line(&format!("ingest: rejected: {reject}"));
     }
     context.events.line(&format!(
-        "ingest: {read} records read = {kept} kept + {outside} of other times + {} rejected{}; files published: {} in {}",
+        "ingest: {read} records read = {kept} kept + {outside} of other times + {} rejected{}; files published: {} in {}{}",
         totals.counts.rejected_total(),
         step::by_reason(rejected),
         totals.parts.len(),
         place,
+        step::absence(&done),
     ));
-    Ok(outcome(true, manifest, place))
+    let mut outcome = outcome(true, manifest, place);
+    outcome.note(&done);
+    Ok(outcome)
 }
 
 /// Returns the name under which a day or an hour is staged.
@@ -170,33 +171,62 @@ pub fn published(
     }
 }
 
-/// Returns what is published where it is up to date, or where raw files that it was made of are gone.
-fn keep_published(
-    context: &Context<'_>,
-    inputs: &Inputs,
-    target: &Path,
+/// Returns what is published where it is up to date; needs no lock.
+///
+/// # Errors
+/// There is no raw file, or something cannot be looked at.
+pub fn up_to_date(
+    (config, store): (&Config, &Store),
+    layout: &Layout,
+    landings: &SharedLandings,
+    period: Period,
 ) -> Result<Option<Outcome>, StepError> {
-    let (period, store) = (context.period, context.store);
-    let published = published(store, context.layout, period)?.filter(|_| !context.redo);
-    if let Some(manifest) = &published
-        && let Some(gone) = vanished(store, manifest)?
-    {
-        context.events.line(&format!(
-            "ingest: {period} is kept as published ({} rows): {gone} was read for it and is gone; --reprocess all makes it from what is left",
-            manifest.rows
-        ));
-        return Ok(Some(outcome(false, manifest.clone(), store.url(target))));
+    let landings = landings.get(config, store, layout)?;
+    let inputs = inputs_of((config, store), layout, &landings, period)?;
+    let published = published(store, layout, period)?;
+    let current = published.filter(|manifest| manifest.fingerprint == inputs.fingerprint);
+    let Some(manifest) = current else {
+        return Ok(None);
+    };
+    let place = place(store, layout, period)?;
+    Ok(Some(outcome(false, manifest, place)))
+}
+
+/// Names raw files that are not read.
+pub fn tell_unfinished(events: &dyn Events, unfinished: &[String]) {
+    for path in unfinished {
+        events.line(&format!("ingest: {path} is still being written, not read"));
     }
-    if let Some(manifest) = published
-        && manifest.fingerprint == inputs.fingerprint
-    {
-        context.events.line(&format!(
-            "ingest: {period} is up to date ({} rows), skipped",
-            manifest.rows
-        ));
-        return Ok(Some(outcome(false, manifest, store.url(target))));
+}
+
+/// Where a day or an hour lies.
+fn place(store: &Store, layout: &Layout, period: Period) -> Result<String, StoreError> {
+    let places = Places::read(store, &layout.key(period.day))?;
+    Ok(store.url(&places.of(&layout.raw(period))))
+}
+
+/// Returns what is published where it is up to date, or where raw files that it was made of are gone.
+fn keep_published(context: &Context<'_>, inputs: &Inputs) -> Result<Option<Outcome>, StepError> {
+    let (period, store, layout) = (context.period, context.store, context.layout);
+    let Some(manifest) = published(store, layout, period)? else {
+        return Ok(None);
+    };
+    let kept = |manifest: Manifest| -> Result<Outcome, StoreError> {
+        Ok(outcome(false, manifest, place(store, layout, period)?))
+    };
+    if manifest.fingerprint == inputs.fingerprint {
+        let current = kept(manifest)?;
+        step::tell_up_to_date(context.events, period, &current);
+        return Ok(Some(current));
     }
-    Ok(None)
+    let Some(gone) = vanished(store, &manifest)? else {
+        return Ok(None);
+    };
+    context.events.line(&format!(
+        "ingest: {period} is kept as published ({} rows): {gone} was read for it and is gone; --reprocess all makes it from what is left",
+        manifest.rows
+    ));
+    Ok(Some(kept(manifest)?))
 }
 
 /// Keeps a folder that another tool has written, or takes its files as the table where that is asked for.
@@ -230,17 +260,8 @@ fn check_foreign(
         totals.parts.push(Part { path, rows, bytes });
     }
     let manifest = manifest(inputs, &totals);
-    let path = target.join(Manifest::NAME);
-    let text = serde_json::to_vec_pretty(&manifest);
-    let text = text.map_err(|error| store.at(&path)(error.into()))?;
-    context.lock.fence().map_err(PublishError::from)?;
-    store.files().put(&path, &text).map_err(store.at(&path))?;
-    store.tell(&Publication {
-        key: &context.layout.key(period.day),
-        run: context.staging.run(),
-        folders: &[(staged_name(period), target.to_path_buf())],
-        places: &Places::default(),
-    })?;
+    let (name, staging) = (staged_name(period), context.staging);
+    staging.adopt(context.lock, (&name, target), &manifest)?;
     context.events.line(&format!(
         "ingest: {period} is adopted as another tool has written it: {} rows in {} files",
         manifest.rows,
@@ -277,6 +298,25 @@ fn table_files(store: &Store, folder: &Path) -> Result<Vec<(String, u64)>, StepE
     }
     files.sort();
     Ok(files)
+}
+
+/// Readers who go by the metastore look into the folder of an hour that is gone until the metastore has dropped it: it is there, and
+/// empty.
+fn keep_gone_hours(context: &Context<'_>, target: &Path, staged: &Path) -> Result<(), StoreError> {
+    let store = context.store;
+    if context.period.hour.is_some() || store.is_versioned(target) {
+        return Ok(());
+    }
+    for entry in store.list(target).map_err(store.at(target))? {
+        if entry.is_folder && entry.name().starts_with("h=") {
+            let folder = staged.join(entry.name());
+            store
+                .files()
+                .make_folder(&folder)
+                .map_err(store.at(&folder))?;
+        }
+    }
+    Ok(())
 }
 
 /// Decodes the inputs into the staging folder.

@@ -1,6 +1,8 @@
 //! Which raw files a day is made of, and whether they are those of what is published.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -38,6 +40,9 @@ use crate::table::period::Zone;
 const NAMED_FAR_MS: u64 = 25 * HOUR_MS;
 /// HDFS closes the files of a writer that is gone after so long at the latest.
 const OPEN_MAX: Duration = Duration::from_secs(3600);
+/// So many files, the newest ones, are opened to see whether their writers have closed them.
+const OPENED_MAX: usize = 64;
+const WHOLE_BLOCKS: &str = "it has whole blocks, as a file between two of them has";
 /// Settings that decide whether a day is published, not what is in it.
 const JUDGES: [&str; 2] = ["ingest.settle", "ingest.rejects_max"];
 
@@ -149,6 +154,45 @@ impl Landings {
         }
     }
 
+    /// Files that are still being written, by their names.
+    #[must_use]
+    pub fn unfinished(&self) -> Vec<String> {
+        let unfinished = self.listing.unfinished.iter();
+        unfinished.map(|path| path.display().to_string()).collect()
+    }
+
+    /// Raw files that a run at this time would wait for or refuse, and why.
+    #[must_use]
+    pub fn growing(
+        &self,
+        config: &Config,
+        store: &Store,
+        now: SystemTime,
+    ) -> BTreeMap<String, &'static str> {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let age = |file: &Landed| now.saturating_sub(Duration::from_nanos(file.modified_ns));
+        let settle = Duration::from_millis(config.ingest.settle_ms);
+        let files = self.listing.files.iter();
+        let mut young: Vec<_> = files.filter(|file| age(file) < OPEN_MAX).collect();
+        young.sort_by_key(|file| Reverse(file.modified_ns));
+        let newest = young.get(..OPENED_MAX).unwrap_or(&young);
+        let is_open = parallel::map(AT_ONCE, newest, |file| {
+            let opened = store.files().open(&file.path);
+            opened.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        });
+        let mut growing = BTreeMap::new();
+        for (index, file) in young.into_iter().enumerate() {
+            let why = match is_open.get(index) {
+                Some(true) => "its writer has not closed it",
+                _ if file.is_whole_blocks => WHOLE_BLOCKS,
+                _ if age(file) < settle => "it changed within ingest.settle",
+                _ => continue,
+            };
+            growing.insert(file.path.display().to_string(), why);
+        }
+        growing
+    }
+
     /// Files that can hold events of a time, by path.
     fn of_range(&self, config: &Config, store: &Store, range: &Range<u64>) -> Vec<&Landed> {
         let first = range.start.saturating_sub(NAMED_FAR_MS);
@@ -223,8 +267,7 @@ pub fn inputs_of(
 ) -> Result<Inputs, StepError> {
     let range = period.range_ms(config.zone);
     let wanted = landings.of_range(config, store, &range);
-    let unfinished = landings.listing.unfinished.iter();
-    let unfinished: Vec<_> = unfinished.map(|path| path.display().to_string()).collect();
+    let unfinished = landings.unfinished();
     if wanted.is_empty() {
         return Err(StepError::NoInput(format!(
             "{}: no raw file for {period} ({} files of other times, {} still being written); put nfcapd files below it, or choose another --date",
@@ -314,8 +357,7 @@ pub fn settle(
     };
     for (path, modified_ns) in &inputs.whole_blocks {
         if Duration::from_nanos(*modified_ns) + OPEN_MAX > now {
-            let what = "it has whole blocks, as a file between two of them has";
-            return Err(not_ready(path, what.to_owned()));
+            return Err(not_ready(path, WHOLE_BLOCKS.to_owned()));
         }
     }
     let statuses = parallel::map(AT_ONCE, files, |file| {

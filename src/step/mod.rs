@@ -24,6 +24,7 @@ use crate::ml::lda::CorpusError;
 use crate::step::inputs::SharedLandings;
 use crate::store::DayLock;
 use crate::store::PublishError;
+use crate::store::Published;
 use crate::store::Staging;
 use crate::store::Store;
 use crate::store::StoreError;
@@ -136,6 +137,17 @@ fn by_reason<K: std::fmt::Display>(counts: &BTreeMap<K, u64>) -> String {
     format!(" ({})", texts.join(", "))
 }
 
+/// Returns `; readers found nothing for 2.5 ms`, or nothing where they found something at all times.
+fn absence(published: &Published) -> String {
+    match published.absent {
+        Duration::ZERO => String::new(),
+        absent => {
+            let ms = absent.as_secs_f64() * 1e3;
+            format!("; readers found nothing for {ms:.1} ms")
+        }
+    }
+}
+
 /// What a step did.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
@@ -153,6 +165,21 @@ pub struct Outcome {
     pub outputs: Vec<String>,
     /// Everything that was counted.
     pub report: serde_json::Value,
+}
+
+/// Says that there was nothing to do.
+pub fn tell_up_to_date(events: &dyn Events, period: Period, outcome: &Outcome) {
+    let Outcome { step, rows, .. } = outcome;
+    events.line(&format!(
+        "{step}: {period} is up to date ({rows} rows), skipped"
+    ));
+}
+
+impl Outcome {
+    /// Notes what is known of a publication only after it, and so is not in what is published.
+    fn note(&mut self, published: &Published) {
+        self.report["absent_ms"] = (published.absent.as_secs_f64() * 1e3).into();
+    }
 }
 
 /// Why a step failed.

@@ -95,20 +95,21 @@ fn source(config: &Config, store: &Store, layout: &Layout, day: Day) -> Result<S
     })
 }
 
-/// Returns whether the results of a day are those of its table and these settings.
+/// Returns what is published where it is of the day's table and these settings; needs no lock.
 ///
 /// # Errors
-/// There is no table.
-pub fn is_current(
+/// There is no table, or something cannot be looked at.
+pub fn up_to_date(
     config: &Config,
     store: &Store,
     layout: &Layout,
     day: Day,
-) -> Result<bool, StepError> {
+) -> Result<Option<Outcome>, StepError> {
     let table = source(config, store, layout, day)?;
     let places = Places::read(store, &layout.key(day))?;
     let folders = folders(&targets(layout, day), &places);
-    Ok(current(store, &table, &folders)?.is_some())
+    let current = current(store, &table, &folders)?;
+    Ok(current.map(|manifest| outcome(false, manifest, store, &folders)))
 }
 
 /// Returns the manifest of the first folder where all folders are up to date.
@@ -140,24 +141,17 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
         ..
     } = *context;
     let (store, day) = (context.store, period.day);
+    if !context.redo
+        && let Some(current) = up_to_date(config, store, layout, day)?
+    {
+        step::tell_up_to_date(context.events, period, &current);
+        return Ok(current);
+    }
     let table = source(config, store, layout, day)?;
     let targets = targets(layout, day);
-    let published = folders(&targets, &Places::read(store, &layout.key(day))?);
-    if !context.redo
-        && let Some(manifest) = current(store, &table, &published)?
-    {
-        context
-            .events
-            .line(&format!("suspicious: {day} is up to date, skipped"));
-        return Ok(outcome(false, manifest, store, &published));
-    }
     if !table.missing_hours.is_empty() {
-        let hours: Vec<_> = table
-            .missing_hours
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        let hours = hours.join(", ");
+        let hours = table.missing_hours.iter().map(ToString::to_string);
+        let hours = hours.collect::<Vec<_>>().join(", ");
         let text = format!("suspicious: hours {hours} of {day} are not published");
         context.events.tell(Severity::Warning, &text);
     }
@@ -176,18 +170,20 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
         };
         staged.push((*name, target.as_path(), own));
     }
-    let places = context.staging.publish(context.lock, &staged)?;
-    let published = folders(&targets, &places);
+    let done = context.staging.publish(context.lock, &staged)?;
+    let published = folders(&targets, &done.places);
     context.events.line(&format!(
-        "suspicious: {} flows scored lowest, {} groups of {} ranked; published in {}",
+        "suspicious: {} flows scored lowest, {} groups of {} ranked; published in {}{}",
         found.flows.len(),
         rows.len(),
         analysis.corpus.groups.len(),
         store.url(&published[0]),
+        step::absence(&done),
     ));
     let mut outcome = outcome(true, manifest, store, &published);
     // Times differ from run to run and stay out of what is published.
     outcome.report["models"] = json!(analysis.models);
+    outcome.note(&done);
     Ok(outcome)
 }
 

@@ -125,7 +125,7 @@ fn remedy(error: &io::Error) -> &'static str {
 /// Bytes of the file that is written and read to see how fast that is.
 const PROBE_BYTES: usize = 16 << 20;
 /// Below this nobody waits for a disk or a network, but for encryption.
-const SLOW_BYTES_PER_S: f64 = 8e6;
+const SLOW_BYTES_PER_S: f64 = 4e6;
 /// Clocks that differ so much make Kerberos fail (its default limit is five minutes).
 const SKEW_FAIL: Duration = Duration::from_secs(240);
 const SKEW_WARN: Duration = Duration::from_secs(30);
@@ -183,7 +183,10 @@ fn write_and_read(store: &Store, probe: &Path, clock: fn() -> SystemTime) -> Vec
         Err(error) => Finding::of_error("read", &store.url(probe), &error),
         Ok(_) if read != bytes => Finding::fail(
             "read",
-            format!("{} bytes came back otherwise than they were written", read.len()),
+            format!(
+                "{} bytes came back otherwise than they were written",
+                read.len()
+            ),
             "look for damaged disks or memory: hdfs fsck, and the logs of the DataNodes",
         ),
         Ok(_) => {
@@ -196,7 +199,7 @@ fn write_and_read(store: &Store, probe: &Path, clock: fn() -> SystemTime) -> Vec
                 true => Finding::warn(
                     "speed",
                     found,
-                    "with privacy, set dfs.encrypt.data.transfer.cipher.suites to AES/CTR/NoPadding on all nodes; else look at network and disks",
+                    "look at load, network and disks; privacy needs AES (the line protection)",
                 ),
                 false => Finding::ok("speed", found),
             }

@@ -1,23 +1,28 @@
 //! The journal of a publication: what a run that was killed in the middle of it has left to do.
 //!
 //! ```text
-//! all folders staged and verified ─► lock still ours ─► journal ─► for each folder: lock still ours ─► old one to the trash, staged
-//!              one in its place ─► versions switched ─► catalog is told ─► _SUCCESS ─► journal removed
+//! all folders staged and verified ─► lock still ours ─► journal ─► catalog gets hours that are new, still empty
+//!              ─► for each folder: lock still ours ─► old one to the trash, staged one in its place ─► versions switched
+//!              ─► catalog is told ─► _SUCCESS ─► journal removed
 //! ```
 //! Once there is a journal, everything that it names is complete: whoever finds it finishes the publication, in any state in
 //! which it was left. Before that nothing of what is published was touched. A journal has the name of its run, so that a run that was
 //! frozen for longer than its lease and wakes up never takes that of another for its own; it finds that the lock is lost before the next
-//! folder, and the renames that it was about to do fail, since whoever took over has done them.
+//! folder, and the renames that it was about to do fail, since whoever took over has done them. One that it writes only then names
+//! nothing that is there any more: it is void, and removed.
 
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
 
 use serde::Deserialize;
 use serde::Serialize;
 
 use crate::store::DayLock;
 use crate::store::LockError;
+use crate::store::Manifest;
 use crate::store::Places;
 use crate::store::Publication;
 use crate::store::SUCCESS;
@@ -42,6 +47,8 @@ pub(super) struct Swap {
     pub(super) old: PathBuf,
     /// Number of the new one, where the file system has such numbers.
     pub(super) id: Option<(u64, u64)>,
+    /// When the manifest in the new one was written, nanoseconds since 1970: renames do not change it.
+    stamp: Option<u64>,
 }
 
 impl Swap {
@@ -59,10 +66,35 @@ impl Swap {
         Ok(Self {
             old: trash::folder(store).join(run).join(key).join(name),
             id: entry.and_then(|entry| entry.id),
+            stamp: stamp(store, &staged)?,
             staged,
             target,
         })
     }
+
+    /// True where the new one is neither staged nor in its place.
+    fn is_void(&self, store: &Store) -> Result<bool, StoreError> {
+        let look = |path: &PathBuf| store.files().status(path).map_err(store.at(path));
+        if self.stamp.is_none() || look(&self.staged)?.is_some() || look(&self.target)?.is_none() {
+            return Ok(false);
+        }
+        Ok(stamp(store, &self.target)? != self.stamp)
+    }
+}
+
+fn stamp(store: &Store, folder: &Path) -> Result<Option<u64>, StoreError> {
+    let path = folder.join(Manifest::NAME);
+    let entry = store.files().status(&path).map_err(store.at(&path))?;
+    Ok(entry.map(|entry| entry.modified_ns))
+}
+
+/// A folder of another tool that is taken as it is.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) struct Adoption {
+    pub(super) name: String,
+    pub(super) target: PathBuf,
+    /// Text of the manifest that it gets.
+    pub(super) manifest: String,
 }
 
 /// What is to be done.
@@ -72,13 +104,43 @@ pub(super) struct Journal {
     run: String,
     swaps: Vec<Swap>,
     switches: Vec<Switch>,
+    adoptions: Vec<Adoption>,
 }
 
-/// What a publication does: folders that change places, and partitions of `layout: versioned`.
+impl Journal {
+    /// True where nothing of it is there any more: its run was frozen just before it wrote it, and whoever took over meanwhile has
+    /// removed what was staged.
+    fn is_void(&self, store: &Store) -> Result<bool, StoreError> {
+        for swap in &self.swaps {
+            if !swap.is_void(store)? {
+                return Ok(false);
+            }
+        }
+        for switch in &self.switches {
+            if !switch.is_void(store)? {
+                return Ok(false);
+            }
+        }
+        Ok(self.adoptions.is_empty())
+    }
+}
+
+/// What a publication does: folders that change places, partitions of `layout: versioned`, folders that are taken as they are.
 #[derive(Debug, Default)]
 pub(super) struct Moves {
     pub(super) swaps: Vec<Swap>,
     pub(super) switches: Vec<Switch>,
+    pub(super) adoptions: Vec<Adoption>,
+}
+
+/// A publication that is finished.
+#[derive(Debug)]
+pub struct Published {
+    /// Where partitions lie now.
+    pub places: Places,
+    /// The longest time for which a folder that changed places was missing to readers; zero where folders are exchanged in one step,
+    /// where nothing was replaced, and for what a killed run had begun.
+    pub absent: Duration,
 }
 
 /// Why a publication was not finished.
@@ -128,10 +190,10 @@ pub(super) fn publish(
     store: &Store,
     (key, run): (&str, &str),
     lock: &DayLock,
-    Moves { swaps, switches }: Moves,
-) -> Result<Places, PublishError> {
+    moves: Moves,
+) -> Result<Published, PublishError> {
     let files = store.files();
-    for swap in &swaps {
+    for swap in &moves.swaps {
         let folder = swap.target.parent().unwrap_or(&swap.target);
         files.make_folder(folder).map_err(store.at(folder))?;
     }
@@ -141,8 +203,9 @@ pub(super) fn publish(
     let journal = Journal {
         version: VERSION,
         run: run.to_owned(),
-        swaps,
-        switches,
+        swaps: moves.swaps,
+        switches: moves.switches,
+        adoptions: moves.adoptions,
     };
     let folder = folder(store, key);
     let path = folder.join(format!("{run}.json"));
@@ -151,7 +214,12 @@ pub(super) fn publish(
     files.make_folder(&folder).map_err(store.at(&folder))?;
     files.put(&path, &text).map_err(store.at(&path))?;
     fail::point("after the journal");
-    finish(store, (key, lock), &path, &journal)
+    let finished = finish(store, (key, lock), &path, &journal);
+    if matches!(finished, Err(PublishError::Overtaken(_))) && journal.is_void(store)? {
+        // Written too late for whoever took over to see.
+        files.remove(&path).map_err(store.at(&path))?;
+    }
+    finished
 }
 
 /// Before the journal nothing is begun.
@@ -184,6 +252,11 @@ pub(super) fn recover(
     let mut finished = Vec::new();
     for entry in store.list(&folder).map_err(store.at(&folder))? {
         let path = entry.path;
+        if !is_journal(&path) {
+            // Its run was killed while it wrote it, and has begun nothing.
+            store.files().remove(&path).map_err(store.at(&path))?;
+            continue;
+        }
         let Some(text) = store.read(&path).map_err(store.at(&path))? else {
             continue;
         };
@@ -195,11 +268,14 @@ pub(super) fn recover(
                 path: store.url(&path),
             });
         };
+        if journal.is_void(store)? {
+            store.files().remove(&path).map_err(store.at(&path))?;
+            continue;
+        }
         finish(store, (key, lock), &path, &journal)?;
-        let names = journal.swaps.iter().map(name);
-        let switched = journal.switches.iter().map(|switch| switch.name.clone());
+        let folders = folders(&journal).into_iter();
         finished.push(Finished {
-            names: names.chain(switched).collect(),
+            names: folders.map(|(name, _)| name).collect(),
             run: journal.run,
         });
     }
@@ -210,11 +286,23 @@ pub(super) fn recover(
 pub(super) fn pending(store: &Store) -> io::Result<Vec<String>> {
     let mut keys = Vec::new();
     for entry in store.list(&store.work_area().join("journal"))? {
-        if !store.list(&entry.path)?.is_empty() {
+        if is_pending(store, &entry.name())? {
             keys.push(entry.name());
         }
     }
     Ok(keys)
+}
+
+/// True where a publication of a key is not finished.
+pub(super) fn is_pending(store: &Store, key: &str) -> io::Result<bool> {
+    let journals = store.list(&folder(store, key))?;
+    Ok(journals.iter().any(|entry| is_journal(&entry.path)))
+}
+
+/// False for what a run that was killed has left of one.
+fn is_journal(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.ends_with(".json") && !name.starts_with('.')
 }
 
 fn finish(
@@ -222,7 +310,7 @@ fn finish(
     (key, lock): (&str, &DayLock),
     path: &Path,
     journal: &Journal,
-) -> Result<Places, PublishError> {
+) -> Result<Published, PublishError> {
     let fence = || lock.fence().map_err(PublishError::Overtaken);
     // What was in the way of a run that was overtaken is the work of the other.
     let half_done = |error| match lock.fence() {
@@ -230,13 +318,20 @@ fn finish(
         Err(lost) => PublishError::Overtaken(lost),
     };
     let Journal { run, switches, .. } = journal;
+    let expected = journal.swaps.iter();
+    let expected: Vec<_> = expected
+        .map(|swap| (name(swap), swap.staged.clone(), swap.target.clone()))
+        .collect();
+    store.expect(key, &expected).map_err(half_done)?;
+    let mut absent = Duration::ZERO;
     for (index, swap) in journal.swaps.iter().enumerate() {
         fence()?;
-        finish_swap(store, swap).map_err(half_done)?;
+        absent = absent.max(finish_swap(store, swap).map_err(half_done)?);
         fail::point(&format!("after folder {index}"));
     }
     fence()?;
-    let places = versions::switch(store, (key, run), switches).map_err(half_done)?;
+    adopt(store, &journal.adoptions).map_err(half_done)?;
+    let places = versions::switch(store, (key, run), (path, switches)).map_err(half_done)?;
     fence()?;
     fail::point("before the catalog");
     let folders = folders(journal);
@@ -271,7 +366,19 @@ fn finish(
     let removed = store.files().remove(path).map_err(store.at(path));
     removed.map_err(half_done)?;
     fail::point("after the journal is removed");
-    Ok(places)
+    Ok(Published { places, absent })
+}
+
+fn adopt(store: &Store, adoptions: &[Adoption]) -> Result<(), StoreError> {
+    for Adoption {
+        target, manifest, ..
+    } in adoptions
+    {
+        let path = target.join(Manifest::NAME);
+        let put = store.files().put(&path, manifest.as_bytes());
+        put.map_err(store.at(&path))?;
+    }
+    Ok(())
 }
 
 /// Names and targets of everything that a journal names.
@@ -280,7 +387,9 @@ fn folders(journal: &Journal) -> Vec<(String, PathBuf)> {
     let swaps = swaps.map(|swap| (name(swap), swap.target.clone()));
     let switches = journal.switches.iter();
     let switches = switches.map(|switch| (switch.name.clone(), switch.target.clone()));
-    swaps.chain(switches).collect()
+    let adoptions = journal.adoptions.iter();
+    let adoptions = adoptions.map(|adoption| (adoption.name.clone(), adoption.target.clone()));
+    swaps.chain(switches).chain(adoptions).collect()
 }
 
 fn put_success(store: &Store, target: &Path) -> Result<(), StoreError> {
@@ -292,14 +401,15 @@ fn put_success(store: &Store, target: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// From any state to: the new one in its place, the old one in the trash.
-fn finish_swap(store: &Store, swap: &Swap) -> Result<(), StoreError> {
+/// From any state to: the new one in its place, the old one in the trash. Returns how long nothing was in its place.
+fn finish_swap(store: &Store, swap: &Swap) -> Result<Duration, StoreError> {
     let files = store.files();
     let Swap {
         staged,
         target,
         old,
         id,
+        ..
     } = swap;
     let look = |path: &PathBuf| files.status(path).map_err(store.at(path));
     let Some(found) = look(staged)? else {
@@ -307,22 +417,26 @@ fn finish_swap(store: &Store, swap: &Swap) -> Result<(), StoreError> {
         if look(target)?.is_none() && look(old)?.is_some() {
             files.rename(old, target).map_err(store.at(target))?;
         }
-        return Ok(());
+        return Ok(Duration::ZERO);
     };
     // Two folders that changed places: what is staged is the old one.
     if id.is_some() && *id != found.id {
-        return to_trash(store, staged, old);
+        to_trash(store, staged, old)?;
+        return Ok(Duration::ZERO);
     }
     if look(target)?.is_none() {
-        return files.rename(staged, target).map_err(store.at(target));
+        files.rename(staged, target).map_err(store.at(target))?;
+        return Ok(Duration::ZERO);
     }
     if files.exchange(staged, target).map_err(store.at(target))? {
         fail::point(&format!("after the exchange of {}", name(swap)));
-        return to_trash(store, staged, old);
+        to_trash(store, staged, old)?;
+        return Ok(Duration::ZERO);
     }
-    to_trash(store, target, old)?;
+    let left = to_trash(store, target, old)?;
     fail::point(&format!("between the renames of {}", name(swap)));
-    files.rename(staged, target).map_err(store.at(target))
+    files.rename(staged, target).map_err(store.at(target))?;
+    Ok(left.elapsed())
 }
 
 /// The name under which a folder was staged.
@@ -331,9 +445,13 @@ fn name(swap: &Swap) -> String {
     name.to_string_lossy().into_owned()
 }
 
-fn to_trash(store: &Store, folder: &Path, old: &Path) -> Result<(), StoreError> {
+/// Returns when the folder was there for certain for the last time.
+fn to_trash(store: &Store, folder: &Path, old: &Path) -> Result<Instant, StoreError> {
     let files = store.files();
     let parent = old.parent().unwrap_or(old);
     files.make_folder(parent).map_err(store.at(parent))?;
-    files.rename(folder, old).map_err(store.at(old))
+    fail::point("before a folder goes to the trash");
+    let still_there = Instant::now();
+    files.rename(folder, old).map_err(store.at(old))?;
+    Ok(still_there)
 }

@@ -14,6 +14,7 @@ use rustix::fs::RenameFlags;
 use rustix::fs::renameat_with;
 
 use crate::store::LockError;
+use crate::store::fail;
 use crate::store::files::Entry;
 use crate::store::files::Files;
 use crate::store::files::Held;
@@ -61,7 +62,9 @@ impl Files for Local {
         let mut file = File::create(&staged)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        std::fs::rename(&staged, path)
+        fail::before_name(path);
+        std::fs::rename(&staged, path)?;
+        sync_parent(path)
     }
 
     fn upload(&self, local: &Path, path: &Path) -> io::Result<()> {

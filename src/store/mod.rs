@@ -48,6 +48,7 @@ pub use checkup::Level;
 pub use checkup::look as checkup;
 pub use journal::Finished;
 pub use journal::PublishError;
+pub use journal::Published;
 pub use lock::DayLock;
 pub use lock::LockError;
 pub use lock::break_lock;
@@ -101,6 +102,18 @@ pub struct Publication<'a> {
 
 /// Who is told of a publication when its folders are in place, before schedulers are by `_SUCCESS`.
 pub trait Listener: Send + Sync {
+    /// Prepares for folders that are about to change places: their names, where they are staged, and where they go. What readers find
+    /// does not change.
+    ///
+    /// # Errors
+    /// The publication stays half done and is prepared again.
+    fn expected(
+        &self,
+        store: &Store,
+        key: &str,
+        folders: &[(String, PathBuf, PathBuf)],
+    ) -> Result<(), StoreError>;
+
     /// Takes note of it; it may be told of one twice.
     ///
     /// # Errors
@@ -270,6 +283,15 @@ impl Store {
         journal::pending(self).map_err(self.at(&folder))
     }
 
+    /// True where a killed run has not finished a publication of this key, or a live one is about it.
+    ///
+    /// # Errors
+    /// The journal cannot be listed.
+    pub fn is_half_published(&self, key: &str) -> Result<bool, StoreError> {
+        let folder = self.work_area().join("journal").join(key);
+        journal::is_pending(self, key).map_err(self.at(&folder))
+    }
+
     /// Finishes what killed runs of this key have begun to publish, the oldest first. The caller holds the lock.
     ///
     /// # Errors
@@ -285,11 +307,19 @@ impl Store {
         self
     }
 
+    /// Prepares whoever is told of publications for one.
+    fn expect(&self, key: &str, folders: &[(String, PathBuf, PathBuf)]) -> Result<(), StoreError> {
+        match &self.listener {
+            Some(listener) => listener.expected(self, key, folders),
+            None => Ok(()),
+        }
+    }
+
     /// Tells whoever is told of publications of one.
     ///
     /// # Errors
     /// The listener's.
-    pub fn tell(&self, publication: &Publication<'_>) -> Result<(), StoreError> {
+    fn tell(&self, publication: &Publication<'_>) -> Result<(), StoreError> {
         match &self.listener {
             Some(listener) => listener.published(self, publication),
             None => Ok(()),

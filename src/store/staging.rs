@@ -6,14 +6,18 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+use crate::parallel;
+use crate::store::AT_ONCE;
 use crate::store::DayLock;
 use crate::store::Manifest;
 use crate::store::Places;
 use crate::store::PublishError;
+use crate::store::Published;
 use crate::store::Store;
 use crate::store::fail;
 use crate::store::fingerprint;
 use crate::store::journal;
+use crate::store::journal::Adoption;
 use crate::store::journal::Moves;
 use crate::store::journal::Swap;
 use crate::store::versions;
@@ -59,7 +63,7 @@ impl Staging {
             .map_err(store.at(&folder))?;
         let spool = match store.is_local() {
             true => folder.clone(),
-            false => spool(store, key)?,
+            false => spool(store, key, run)?,
         };
         fail::point("after staging is made");
         Ok(Self {
@@ -69,12 +73,6 @@ impl Staging {
             folder,
             spool,
         })
-    }
-
-    /// Returns the name of the run.
-    #[must_use]
-    pub fn run(&self) -> &str {
-        &self.run
     }
 
     /// Returns the folder of this machine in which `name` is made.
@@ -93,8 +91,7 @@ impl Staging {
         self.folder.join(name)
     }
 
-    /// Stages what is still on this machine, writes manifests, then puts each staged folder in the place of its target; returns where
-    /// partitions lie then.
+    /// Stages what is still on this machine, writes manifests, then puts each staged folder in the place of its target.
     ///
     /// # Errors
     /// Where it says so, the next run or `recover` finishes the publication; otherwise nothing was changed.
@@ -102,13 +99,16 @@ impl Staging {
         &self,
         lock: &DayLock,
         folders: &[(&str, &Path, Manifest)],
-    ) -> Result<Places, PublishError> {
+    ) -> Result<Published, PublishError> {
         let store = &self.store;
         let who = (self.key.as_str(), self.run.as_str());
         versions::check(store, &self.key)?;
         let mut moves = Moves::default();
-        for (name, target, manifest) in folders {
-            self.complete(name, manifest)?;
+        let complete =
+            |(name, _, manifest): &(&str, &Path, Manifest)| self.complete(name, manifest);
+        let completed = parallel::map(AT_ONCE, folders, complete);
+        completed.into_iter().collect::<Result<(), _>>()?;
+        for (name, target, _) in folders {
             let folders = (self.staged(name), target.to_path_buf());
             if store.is_versioned(target) {
                 let places = Places::read(store, &self.key)?;
@@ -121,6 +121,32 @@ impl Staging {
         fail::point("after staging");
         let _guard = PUBLISHING.lock().unwrap_or_else(PoisonError::into_inner);
         journal::publish(store, who, lock, moves)
+    }
+
+    /// Takes a folder of another tool as it is, with a manifest of ours.
+    ///
+    /// # Errors
+    /// Where it says so, the next run or `recover` finishes it; otherwise nothing was changed.
+    pub fn adopt(
+        &self,
+        lock: &DayLock,
+        (name, target): (&str, &Path),
+        manifest: &Manifest,
+    ) -> Result<(), PublishError> {
+        let store = &self.store;
+        let text = serde_json::to_string_pretty(manifest);
+        let adoption = Adoption {
+            name: name.to_owned(),
+            target: target.to_path_buf(),
+            manifest: text.map_err(|error| store.at(target)(error.into()))?,
+        };
+        let moves = Moves {
+            adoptions: vec![adoption],
+            ..Moves::default()
+        };
+        let _guard = PUBLISHING.lock().unwrap_or_else(PoisonError::into_inner);
+        journal::publish(store, (&self.key, &self.run), lock, moves)?;
+        Ok(())
     }
 
     fn complete(&self, name: &str, manifest: &Manifest) -> Result<(), StoreError> {
@@ -143,14 +169,16 @@ fn local(path: &Path) -> impl Fn(io::Error) -> StoreError {
     }
 }
 
-/// Makes the folder of this machine for a key of this warehouse; whatever is there is of a killed run.
-fn spool(store: &Store, key: &str) -> Result<PathBuf, StoreError> {
+/// Makes the folder of this machine for a run of a key of this warehouse; those of other runs of the key are of killed ones, or of one
+/// that has lost its lock.
+fn spool(store: &Store, key: &str, run: &str) -> Result<PathBuf, StoreError> {
     let warehouse = fingerprint(std::iter::once(store.url(store.root()).as_str()));
-    let spool = store.work_dir().join(format!("{warehouse}-{key}"));
-    match std::fs::remove_dir_all(&spool) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(local(&spool)(error)),
+    let parent = store.work_dir().join(format!("{warehouse}-{key}"));
+    match std::fs::remove_dir_all(&parent) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(local(&parent)(error)),
         _ => {}
     }
+    let spool = parent.join(run);
     std::fs::create_dir_all(&spool).map_err(local(&spool))?;
     Ok(spool)
 }
@@ -177,10 +205,13 @@ fn upload_all(store: &Store, from: &Path, to: &Path) -> Result<(), StoreError> {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // The next run of the day tries again.
+        // The next run of the day tries again. What lies beside it may be of a run that has the lock now.
         drop(std::fs::remove_dir_all(&self.spool));
-        let parent = self.folder.parent().unwrap_or(&self.folder);
-        drop(self.store.files().remove(parent));
+        drop(self.store.files().remove(&self.folder));
+        if let Some(parent) = self.spool.parent().filter(|_| !self.store.is_local()) {
+            // Fails where another run is at work.
+            drop(std::fs::remove_dir(parent));
+        }
     }
 }
 

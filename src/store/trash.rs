@@ -6,10 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 use std::time::SystemTime;
-
-use chrono::DateTime;
-use chrono::NaiveDateTime;
-use chrono::Utc;
+use std::time::UNIX_EPOCH;
 
 use crate::store::DayLock;
 use crate::store::Places;
@@ -28,17 +25,10 @@ pub(super) fn folder(store: &Store) -> PathBuf {
     store.work_area().join("trash")
 }
 
-/// When a run began, by its name (`20160708T010203Z-1a2b3c4d`).
-fn began(run: &str) -> Option<DateTime<Utc>> {
-    let time = run.split('-').next()?;
-    let time = NaiveDateTime::parse_from_str(time, "%Y%m%dT%H%M%SZ").ok()?;
-    Some(time.and_utc())
-}
-
-/// True where a run began longer than `keep` ago.
-pub(super) fn is_older(run: &str, keep: Duration, now: DateTime<Utc>) -> bool {
-    let age = began(run).and_then(|began| (now - began).to_std().ok());
-    age.is_some_and(|age| age >= keep)
+/// True where something was replaced longer than `keep` ago; `replaced_ns` since 1970.
+pub(super) fn is_older(replaced_ns: u64, keep: Duration, now: SystemTime) -> bool {
+    let replaced = UNIX_EPOCH + Duration::from_nanos(replaced_ns);
+    now.duration_since(replaced).is_ok_and(|age| age >= keep)
 }
 
 /// Removes what was replaced longer than `keep` ago; returns the runs that had replaced it.
@@ -47,15 +37,22 @@ pub(super) fn is_older(run: &str, keep: Duration, now: DateTime<Utc>) -> bool {
 /// A folder cannot be listed or removed.
 pub fn clear(store: &Store, keep: Duration, now: SystemTime) -> Result<Vec<String>, StoreError> {
     let folder = folder(store);
-    let now = DateTime::<Utc>::from(now);
     let mut cleared = versions::clear(store, keep, now)?;
-    for entry in store.list(&folder).map_err(store.at(&folder))? {
-        let run = entry.name();
-        if is_older(&run, keep, now) {
-            let path = &entry.path;
-            store.files().remove(path).map_err(store.at(path))?;
-            cleared.insert(run);
+    let mut old = store.list(&folder).map_err(store.at(&folder))?;
+    old.retain(|entry| is_older(entry.modified_ns, keep, now));
+    // A roll-back that is half done takes its folders from here.
+    let pending = match old.is_empty() {
+        true => Vec::new(),
+        false => store.half_published()?,
+    };
+    for entry in old {
+        let mut keys = pending.iter().map(|key| entry.path.join(key));
+        if keys.any(|path| !matches!(store.files().status(&path), Ok(None))) {
+            continue;
         }
+        let path = &entry.path;
+        store.files().remove(path).map_err(store.at(path))?;
+        cleared.insert(entry.name());
     }
     Ok(cleared.into_iter().collect())
 }

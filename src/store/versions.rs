@@ -19,9 +19,8 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
+use std::time::SystemTime;
 
-use chrono::DateTime;
-use chrono::Utc;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -58,6 +57,8 @@ pub struct Places {
 pub(super) struct Former {
     /// The run that replaced it.
     pub(super) by: String,
+    /// When, nanoseconds since 1970.
+    at_ns: u64,
     /// Name under which the new one was staged.
     pub(super) name: String,
     /// Where the partition and those below it lay; empty where it lay in the folder of the one above.
@@ -175,7 +176,7 @@ impl Places {
     }
 
     /// Changes the state as `run` does; false where it has done so before.
-    fn switch(&mut self, run: &str, switches: &[Switch]) -> bool {
+    fn switch(&mut self, (run, at_ns): (&str, u64), switches: &[Switch]) -> bool {
         if self.run == run && switches.iter().all(|switch| self.has(switch)) {
             return false;
         }
@@ -194,6 +195,7 @@ impl Places {
             if old.is_none() {
                 self.replaced.push(Former {
                     by: run.to_owned(),
+                    at_ns,
                     name: name.clone(),
                     folders: before,
                 });
@@ -267,6 +269,16 @@ impl Switch {
         })
     }
 
+    /// True where what was staged is neither there nor where it goes.
+    pub(super) fn is_void(&self, store: &Store) -> Result<bool, StoreError> {
+        let Some(staged) = &self.staged else {
+            return Ok(false);
+        };
+        let folder = self.folders.get(&self.target).unwrap_or(&self.target);
+        let look = |path: &PathBuf| store.files().status(path).map_err(store.at(path));
+        Ok(look(staged)?.is_none() && look(folder)?.is_none())
+    }
+
     /// Plans the return to what was before.
     pub(super) fn back(name: &str, target: PathBuf, folders: Folders) -> Self {
         Self {
@@ -325,11 +337,12 @@ impl Switch {
     }
 }
 
-/// Moves staged folders and makes the state in which partitions lie there; from any state in which a killed run left it.
+/// Moves staged folders and makes the state in which partitions lie there; from any state in which a killed run left it. `journal` is what
+/// tells when.
 pub(super) fn switch(
     store: &Store,
     (key, run): (&str, &str),
-    switches: &[Switch],
+    (journal, switches): (&Path, &[Switch]),
 ) -> Result<Places, StoreError> {
     if switches.is_empty() {
         return Ok(Places::default());
@@ -344,7 +357,9 @@ pub(super) fn switch(
         fail::point(&format!("after the version of {}", switch.name));
     }
     let mut places = Places::read(store, key)?;
-    if places.switch(run, switches) {
+    let journal = store.files().status(journal).map_err(store.at(journal))?;
+    let at_ns = journal.map_or(0, |entry| entry.modified_ns);
+    if places.switch((run, at_ns), switches) {
         places.write(store, key)?;
     }
     fail::point("after the state of versions");
@@ -363,19 +378,23 @@ pub(super) fn leave(store: &Store, switches: &[Switch]) -> Result<(), StoreError
 pub(super) fn clear(
     store: &Store,
     keep: Duration,
-    now: DateTime<Utc>,
+    now: SystemTime,
 ) -> Result<BTreeSet<String>, StoreError> {
     let folder = states(store);
     let mut cleared = BTreeSet::new();
     for entry in store.list(&folder).map_err(store.at(&folder))? {
         let key = entry.name();
-        let is_old = |former: &Former| trash::is_older(&former.by, keep, now);
+        let is_old = |former: &Former| trash::is_older(former.at_ns, keep, now);
         if !Places::read(store, &key)?.replaced.iter().any(is_old) {
             continue;
         }
         let Some(_lock) = try_lock(store, &key)? else {
             continue;
         };
+        // What a killed run has moved is in no state yet.
+        if store.is_half_published(&key)? {
+            continue;
+        }
         let mut places = Places::read(store, &key)?;
         let (old, kept): (Vec<_>, Vec<_>) = places.replaced.into_iter().partition(is_old);
         places.replaced = kept;

@@ -109,7 +109,14 @@ fn what_is_broken_on_a_cluster_is_named() {
         ],
     );
     lab.sh(&["admin", "-safemode", "enter"]);
-    let impatient = ["-D", "hadoop.patience=2s", "-D", "hadoop.write_patience=2s"];
+    let impatient = [
+        "-D",
+        "hadoop.call_timeout=2s",
+        "-D",
+        "hadoop.patience=2s",
+        "-D",
+        "hadoop.write_patience=2s",
+    ];
     assert_named(
         doctor(&lab, &impatient),
         6,
@@ -133,6 +140,18 @@ fn what_is_broken_on_a_cluster_is_named() {
         &["FAIL  write", "raise the quota"],
     );
     lab.sh(&["admin", "-clrSpaceQuota", "/user/spot/day"]);
+    let mut late = std::process::Command::new("faketime");
+    late.args(["-f", "+11m"]).arg(lab.command().get_program());
+    late.args(["doctor", "-D", &lab.warehouse("day")]);
+    late.envs(&lab.environment).env("HADOOP_USER_NAME", "spot");
+    late.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let output = late.output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert_named(
+        (output.status.code(), told),
+        1,
+        &["FAIL  clock", "of the file system by 6", "set both by NTP"],
+    );
     addresses_and_silence(&lab, &impatient);
 }
 

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Child;
+use std::process::ChildStdin;
 use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
@@ -11,6 +12,7 @@ use std::time::Instant;
 
 use crate::run::Warehouse;
 use crate::support::lab::Lab;
+use crate::support::lab::add_run;
 use crate::support::lab::run_in;
 
 const DAY: &str = "2016-07-08";
@@ -73,6 +75,11 @@ fn hdfs_holds_the_bytes_of_this_machine_and_says_what_is_wrong() {
     wrong_addresses(&lab);
     silent_namenode(&lab);
     dead_datanode(&lab);
+    datanode_that_dies_in_the_middle(&lab);
+    answer_that_is_lost(&lab);
+    table_file_that_is_open(&lab);
+    permissions_of_others(&lab);
+    anybody_is_let_in(&lab);
 }
 
 /// The same warehouse through viewfs, published again while a snapshot holds the old one.
@@ -224,9 +231,8 @@ fn quota(lab: &Lab, local: &Warehouse) {
     assert_ends(&lab.run("small", &INGEST), 0, &[]);
 }
 
-/// A file whose writer stands between two blocks, and one that has not closed its first.
-fn open_files(lab: &Lab) {
-    let path = "/user/spot/small/flow/landing/nfcapd.201607081202";
+/// Somebody who appends to a file and does not close it.
+fn appending(lab: &Lab, path: &str, bytes: &[u8]) -> (Child, ChildStdin) {
     let mut writer = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab/lab.sh"))
         .args(["fs", "-Ddfs.blocksize=1048576", "-appendToFile", "-", path])
         .envs(&lab.environment)
@@ -235,7 +241,15 @@ fn open_files(lab: &Lab) {
         .spawn()
         .unwrap();
     let mut pipe = writer.stdin.take().unwrap();
-    pipe.write_all(&vec![1; 1000]).unwrap();
+    pipe.write_all(bytes).unwrap();
+    pipe.flush().unwrap();
+    (writer, pipe)
+}
+
+/// A file whose writer stands between two blocks, and one that has not closed its first.
+fn open_files(lab: &Lab) {
+    let path = "/user/spot/small/flow/landing/nfcapd.201607081202";
+    let (mut writer, mut pipe) = appending(lab, path, &[1; 1000]);
     wait_for("an empty file", || {
         lab.files("/user/spot/small/flow/landing").get(path) == Some(&0)
     });
@@ -249,6 +263,12 @@ fn open_files(lab: &Lab) {
     });
     let output = lab.run("small", &INGEST);
     assert_ends(&output, 3, &["nfcapd.201607081202", "still being written"]);
+    let job = concat!(env!("CARGO_MANIFEST_DIR"), "/jobs/flow.yaml");
+    let mut plan = lab.command();
+    plan.args(["plan", job, "--date", DAY, "-D", &lab.warehouse("small")]);
+    let plan = String::from_utf8(plan.output().unwrap().stdout).unwrap();
+    let says = format!("not ready: {path} (");
+    assert!(plan.contains(&says), "{plan}");
     drop(pipe);
     assert!(writer.wait().unwrap().success());
     // It is complete now, and no nfcapd file.
@@ -281,6 +301,22 @@ fn wrong_addresses(lab: &Lab) {
     }
 }
 
+/// What listens there takes no word: sometimes it is ours that finds the pipe broken.
+#[test]
+fn a_server_that_hangs_up_is_a_failure() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    for _ in 0..20 {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_klieg"));
+        command.env("HADOOP_CONF_DIR", "/nonexistent");
+        let warehouse = format!("warehouse=hdfs://{address}/user/spot");
+        let quick = ["-D", "hadoop.patience=1ms", "--date", DAY];
+        let output = run_in(&mut command, &warehouse, &quick);
+        assert_ends(&output, 6, &["RPC port"]);
+    }
+}
+
 fn silent_namenode(lab: &Lab) {
     lab.sh(&["stop", "nn"]);
     let start = Instant::now();
@@ -304,32 +340,128 @@ fn dead_datanode(lab: &Lab) {
     );
 }
 
+/// All DataNodes are in the pipeline, one dies while a file is on its way. What the site says about that, and what makes clients
+/// fail or hang, does not hold.
+fn datanode_that_dies_in_the_middle(lab: &Lab) {
+    let site = [
+        "-D",
+        "dfs.replication=3",
+        "-D",
+        "dfs.client.block.write.replace-datanode-on-failure.policy=DEFAULT",
+        "-D",
+        "dfs.client.block.write.replace-datanode-on-failure.best-effort=true",
+        "--reprocess",
+        "all",
+    ];
+    let child = frozen_with(lab, "day", "in the middle of a file of parquet", &site);
+    lab.sh(&["kill", "dn1"]);
+    let output = wake(child);
+    lab.sh(&["start", "dn1"]);
+    assert_ends(&output, 0, &["files published: 24"]);
+    assert_ends(&lab.run("day", &INGEST), 0, &["is up to date"]);
+}
+
+/// The NameNode falls silent when it is asked for the first rename, which it does when it wakes: the answer never comes.
+fn answer_that_is_lost(lab: &Lab) {
+    let patient = ["-D", "hadoop.call_timeout=2s", "-D", "hadoop.patience=30s"];
+    let again = [&patient[..], &["--reprocess", "all"]].concat();
+    let child = frozen_with(lab, "day", "before a folder goes to the trash", &again);
+    lab.sh(&["stop", "nn"]);
+    go_on(&child);
+    std::thread::sleep(Duration::from_secs(3));
+    lab.sh(&["cont", "nn"]);
+    let output = child.wait_with_output().unwrap();
+    assert_ends(&output, 0, &["files published: 24"]);
+    let files = lab.files("/user/spot/day/flow/hive/y=2016/m=7/d=8");
+    assert_eq!(files.len(), 26);
+    assert_ends(&lab.run("day", &INGEST), 0, &["is up to date"]);
+}
+
+/// A file of the table to which somebody appends is refused where a plan reads it, and never read short.
+fn table_file_that_is_open(lab: &Lab) {
+    let files = lab.files("/user/spot/day/flow/hive/y=2016/m=7/d=8/h=12");
+    let path = files.keys().next().unwrap();
+    let (mut writer, pipe) = appending(lab, path, &[1; 1000]);
+    let args = ["--date", DAY, "--steps", "suspicious", "--reprocess", "all"];
+    wait_for("a file that is open", || {
+        let output = lab.run("day", &args);
+        let says = "is shorter than it was, or still being written";
+        output.status.code() == Some(1) && stderr(&output).contains(says)
+    });
+    drop(pipe);
+    assert!(writer.wait().unwrap().success());
+    let again = [&INGEST[..], &["--reprocess", "all"]].concat();
+    assert_ends(&lab.run("day", &again), 0, &[]);
+}
+
+/// A default ACL for another user is not cut down by the permissions of new files.
+fn permissions_of_others(lab: &Lab) {
+    let parent = "/user/spot/day/flow/hive/y=2016/m=7";
+    lab.sh(&[
+        "fs",
+        "-setfacl",
+        "-R",
+        "-m",
+        "default:user:impala:rwx",
+        "/user/spot/day",
+    ]);
+    let again = [&INGEST[..], &["--reprocess", "all"]].concat();
+    assert_ends(&lab.run("day", &again), 0, &[]);
+    let files = lab.files(&format!("{parent}/d=8/h=12"));
+    let acl = lab.sh(&["fs", "-getfacl", files.keys().next().unwrap()]);
+    assert!(acl.contains("user:impala:rwx\t#effective:rw-"), "{acl}");
+    assert!(acl.contains("mask::rw-"), "{acl}");
+}
+
+/// Kerberos is configured here and not there: the client would go on without it.
+fn anybody_is_let_in(lab: &Lab) {
+    let mut doctor = lab.command();
+    doctor.args(["doctor", "-D", &lab.warehouse("day")]);
+    doctor.args(["-D", "hadoop.security.authentication=kerberos"]);
+    let output = doctor.output().unwrap();
+    assert_eq!(output.status.code(), Some(5));
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(told.contains("lets anybody in without a ticket"), "{told}");
+}
+
 /// A run that freezes at a point of its publication, as in a paused virtual machine.
 fn frozen(lab: &Lab, name: &str, point: &str) -> Child {
+    frozen_with(lab, name, point, &["--reprocess", "all"])
+}
+
+fn frozen_with(lab: &Lab, name: &str, point: &str, more: &[&str]) -> Child {
     let job = concat!(env!("CARGO_MANIFEST_DIR"), "/jobs/flow.yaml");
     let child = lab
         .command()
         .env("KLIEG_STOP_AT", point)
         .args(["run", job, "-D", &lab.warehouse(name)])
         .args(INGEST)
-        .args(["--reprocess", "all"])
+        .args(more)
         .stderr(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
+    wait_until_frozen(&child);
+    child
+}
+
+fn wait_until_frozen(child: &Child) {
     let stat = format!("/proc/{}/stat", child.id());
     wait_for("a frozen run", || {
         let stat = std::fs::read_to_string(&stat).unwrap();
         stat.rsplit_once(") ").unwrap().1.starts_with('T')
     });
-    child
 }
 
 fn wake(child: Child) -> Output {
+    go_on(&child);
+    child.wait_with_output().unwrap()
+}
+
+fn go_on(child: &Child) {
     let pid = child.id().to_string();
     let woken = Command::new("kill").args(["-CONT", &pid]).status();
     assert!(woken.unwrap().success());
-    child.wait_with_output().unwrap()
 }
 
 #[test]
@@ -357,7 +489,17 @@ fn a_frozen_run_on_hdfs_publishes_nothing_when_it_wakes() {
     );
     assert_eq!(lab.files("/user/spot/day/flow/hive"), published);
 
-    // Its lease runs out, and the next run takes over.
+    // One run is busy for longer than a lease lasts: it stays the owner.
+    with_day(&lab, "busy");
+    let folder = tempfile::tempdir().unwrap();
+    let go_on = folder.path().join("go on");
+    let mut busy = lab.command();
+    busy.env("KLIEG_WAIT_AT", "before the fence");
+    busy.env("KLIEG_WAIT_FOR", &go_on);
+    busy.stderr(Stdio::piped()).stdout(Stdio::null());
+    let busy = add_run(&mut busy, &lab.warehouse("busy"), &INGEST).spawn();
+    let busy = busy.unwrap();
+    // Another freezes: its lease runs out, and the next run takes over.
     with_day(&lab, "lease");
     let child = frozen(&lab, "lease", "before the fence");
     let start = Instant::now();
@@ -380,13 +522,45 @@ fn a_frozen_run_on_hdfs_publishes_nothing_when_it_wakes() {
         &["the lock was lost", "nothing was published"],
     );
     assert_eq!(lab.files("/user/spot/lease/flow/hive"), published);
+    assert_ends(&lab.run("busy", &INGEST), 4, &["locked by a live run"]);
+    std::fs::write(&go_on, "").unwrap();
+    let output = busy.wait_with_output().unwrap();
+    assert_ends(&output, 0, &["files published: 24"]);
 
     frozen_in_the_middle(&lab, &unlock);
+    woken_beside_the_new_owner(&lab, &unlock);
+}
+
+/// A run that wakes while the one that took over is at work leaves alone what that one has staged.
+fn woken_beside_the_new_owner(lab: &Lab, unlock: &dyn Fn(&[&str]) -> Output) {
+    let child = frozen(lab, "day", "after staging");
+    assert_ends(&unlock(&["--force"]), 0, &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let go_on = folder.path().join("go on");
+    let mut owner = lab.command();
+    owner.env("KLIEG_WAIT_AT", "before the fence");
+    owner.env("KLIEG_WAIT_FOR", &go_on);
+    owner.stderr(Stdio::piped()).stdout(Stdio::null());
+    let again = [&INGEST[..], &["--reprocess", "all"]].concat();
+    let owner = add_run(&mut owner, &lab.warehouse("day"), &again).spawn();
+    let owner = owner.unwrap();
+    let staged = "/user/spot/day/.klieg/runs/flow-20160708";
+    wait_for("what the owner stages", || {
+        let files = lab.files(staged);
+        let manifests = files.keys().filter(|path| path.ends_with("_manifest.json"));
+        files.len() == 25 && manifests.count() == 1
+    });
+    assert_ends(&wake(child), 4, &["the lock was lost"]);
+    assert_eq!(lab.files(staged).len(), 25);
+    std::fs::write(&go_on, "").unwrap();
+    let output = owner.wait_with_output().unwrap();
+    assert_ends(&output, 0, &["files published: 24"]);
 }
 
 /// Whoever takes over finishes what was begun, then publishes its own; the run that wakes touches neither.
 fn frozen_in_the_middle(lab: &Lab, unlock: &dyn Fn(&[&str]) -> Output) {
     for point in [
+        "before the journal",
         "after the journal",
         "between the renames of ingest",
         "after folder 0",
@@ -395,7 +569,9 @@ fn frozen_in_the_middle(lab: &Lab, unlock: &dyn Fn(&[&str]) -> Output) {
         assert_ends(&unlock(&["--force"]), 0, &[]);
         let again = [&INGEST[..], &["--reprocess", "all"]].concat();
         let taker = lab.run("day", &again);
-        assert_ends(&taker, 0, &["finished what run", "files published: 24"]);
+        assert_ends(&taker, 0, &["files published: 24"]);
+        let is_begun = point != "before the journal";
+        assert_eq!(stderr(&taker).contains("finished what run"), is_begun);
         let published = lab.files("/user/spot/day/flow/hive");
         let told = [
             "the lock was lost",
@@ -403,7 +579,9 @@ fn frozen_in_the_middle(lab: &Lab, unlock: &dyn Fn(&[&str]) -> Output) {
         ];
         assert_ends(&wake(child), 4, &told);
         assert_eq!(lab.files("/user/spot/day/flow/hive"), published, "{point}");
-        assert_ends(&lab.run("day", &again), 0, &["files published: 24"]);
+        let next = lab.run("day", &again);
+        assert_ends(&next, 0, &["files published: 24"]);
+        assert!(!stderr(&next).contains("finished what run"));
         assert_eq!(
             lab.files("/user/spot/day/.klieg/journal").len(),
             0,
@@ -412,40 +590,109 @@ fn frozen_in_the_middle(lab: &Lab, unlock: &dyn Fn(&[&str]) -> Output) {
     }
 }
 
+/// A name service that clients are told of beside ours, none of whose NameNodes answers.
+const ANOTHER_SERVICE: [&str; 8] = [
+    "-D",
+    "dfs.nameservices=far, labns",
+    "-D",
+    "dfs.ha.namenodes.far=f1, f2",
+    "-D",
+    "dfs.namenode.rpc-address.far.f1=localhost:1",
+    "-D",
+    "dfs.namenode.rpc-address.far.f2=localhost:2",
+];
+
 #[test]
 fn a_run_goes_through_a_failover() {
-    let Some(lab) = Lab::up(&["ha"]) else {
+    let Some(lab) = Lab::up_with(&["secure-ha", "--hms"], &[("AES", "1")]) else {
         return;
     };
     with_day(&lab, "day");
+    let told = ["-D", "catalog.kind=metastore"];
+    let ask = |command: &str| {
+        let mut klieg = lab.command();
+        klieg
+            .args([command, "-D", &lab.warehouse("day")])
+            .args(told);
+        let output = klieg.output().unwrap();
+        assert_ends(&output, 0, &[]);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    ask("setup");
+    let doctor = ask("doctor");
+    let is_green = !doctor.contains("FAIL") && !doctor.replace("warn  speed", "").contains("warn");
+    assert!(is_green && doctor.contains("is standby"), "{doctor}");
     // The active one is stopped, not killed: it never answers.
-    let mut child = lab
-        .command()
-        .args([
-            "run",
-            concat!(env!("CARGO_MANIFEST_DIR"), "/jobs/flow.yaml"),
-        ])
-        .args(["--date", DAY, "-D", &lab.warehouse("day")])
-        .args([
-            "-D",
-            "hadoop.call_timeout=5s",
-            "-D",
-            "suspicious.model=none",
-        ])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    std::thread::sleep(Duration::from_millis(700));
+    let job = concat!(env!("CARGO_MANIFEST_DIR"), "/jobs/flow.yaml");
+    let mut run = lab.command();
+    run.env("KLIEG_STOP_AT", "in the middle of a file of parquet");
+    run.args(["run", job, "--date", DAY, "-D", &lab.warehouse("day")]);
+    run.args([
+        "-D",
+        "hadoop.call_timeout=5s",
+        "-D",
+        "hadoop.data_timeout=10s",
+    ]);
+    run.args(["-D", "suspicious.model=none"]);
+    run.args(ANOTHER_SERVICE).args(told);
+    run.stderr(Stdio::piped()).stdout(Stdio::null());
+    let child = run.spawn().unwrap();
+    wait_until_frozen(&child);
     lab.sh(&["stop", "nn1"]);
-    assert!(child.try_wait().unwrap().is_none(), "too quick");
     lab.sh(&["failover", "nn2"]);
-    let output = child.wait_with_output().unwrap();
-    lab.sh(&["cont", "nn1"]);
-    assert_ends(&output, 0, &["files published: 24 in hdfs://labns"]);
-    // Killed: the other one is asked.
+    go_on(&child);
+    // The metastore has a client of its own, which stays with a NameNode that hangs until that is dead.
+    std::thread::sleep(Duration::from_secs(12));
     lab.sh(&["kill", "nn1"]);
+    let output = child.wait_with_output().unwrap();
+    assert_ends(&output, 0, &["files published: 24 in hdfs://labns"]);
+    let question = "SELECT count(*) AS n FROM spot.flow_groups WHERE y=2016 AND m=7 AND d=8";
+    let rows = lab.spark(&[question.to_owned()]);
+    assert!(rows[0]["n"].as_u64().unwrap() > 0);
+    // It is dead now: the other one is asked.
     let args = [&INGEST[..], &["--reprocess", "all"]].concat();
     assert_ends(&lab.run("day", &args), 0, &["files published: 24"]);
+}
+
+/// Kerberos refuses more than five minutes.
+fn clocks_that_differ(lab: &Lab) {
+    let program = lab.command().get_program().to_owned();
+    let late = |args: &[&str]| {
+        let mut command = Command::new("faketime");
+        command.args(["-f", "+11m"]).arg(&program).args(args);
+        command.args(["-D", &lab.warehouse("day")]).args(IMPATIENT);
+        command
+            .envs(&lab.environment)
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        command.output().unwrap()
+    };
+    let job = concat!(env!("CARGO_MANIFEST_DIR"), "/jobs/flow.yaml");
+    let run = [&["run", job][..], &INGEST].concat();
+    let says = "do the clocks differ by more than five minutes";
+    assert_ends(&late(&run), 5, &["Kerberos", says]);
+    let doctor = late(&["doctor"]);
+    assert_eq!(doctor.status.code(), Some(5));
+    let told = String::from_utf8(doctor.stdout).unwrap();
+    assert!(
+        told.contains("FAIL  namenode") && told.contains(says),
+        "{told}"
+    );
+}
+
+fn expired_ticket(lab: &Lab) {
+    let cache = format!("{}/short", lab.environment["LAB"]);
+    let keytab = &lab.environment["KEYTAB"];
+    let kinit = Command::new("kinit")
+        .args(["-l", "2s", "-c", &cache, "-kt", keytab, "spot"])
+        .envs(&lab.environment)
+        .status();
+    assert!(kinit.unwrap().success());
+    std::thread::sleep(Duration::from_secs(3));
+    let mut command = lab.command();
+    command.env("KRB5CCNAME", &cache);
+    let args = [&INGEST[..], &IMPATIENT].concat();
+    let output = run_in(&mut command, &lab.warehouse("day"), &args);
+    assert_ends(&output, 5, &["expired", "kinit"]);
 }
 
 #[test]
@@ -454,6 +701,14 @@ fn kerberos_by_ticket_keytab_and_token() {
         return;
     };
     with_day(&lab, "day");
+    let mut doctor = lab.command();
+    doctor.args(["doctor", "-D", &lab.warehouse("day")]);
+    let told = String::from_utf8(doctor.output().unwrap().stdout).unwrap();
+    assert!(
+        told.contains("privacy without AES moves a few MB/s"),
+        "{told}"
+    );
+    clocks_that_differ(&lab);
     let run = |environment: &[(&str, &str)], args: &[&str]| {
         let mut command = lab.command();
         command.envs(environment.iter().copied());
@@ -470,10 +725,15 @@ fn kerberos_by_ticket_keytab_and_token() {
     let principal = format!("hadoop.principal={}", lab.environment["PRINCIPAL"]);
     let by_keytab = [&all[..], &["-D", &keytab, "-D", &principal]].concat();
     assert_ends(&run(&[nowhere], &by_keytab), 0, &["files published: 24"]);
+    let none = ["-D", "hadoop.keytab=/nonexistent", "-D", &principal];
+    let output = run(&[], &none);
+    assert_ends(&output, 2, &["hadoop.keytab /nonexistent: "]);
     let token = format!("{}/token", lab.environment["LAB"]);
     lab.sh(&["token", &token]);
     let by_token = [nowhere, ("HADOOP_TOKEN_FILE_LOCATION", token.as_str())];
-    assert_ends(&run(&by_token, &all), 0, &["files published: 24"]);
+    // A principal alone, as a site file may have it, changes nothing.
+    let by_name = [&all[..], &["-D", &principal]].concat();
+    assert_ends(&run(&by_token, &by_name), 0, &["files published: 24"]);
     assert_ends(&run(&[nowhere], &IMPATIENT), 5, &["Kerberos", "kinit"]);
     let simple = [
         &IMPATIENT[..],
@@ -481,6 +741,7 @@ fn kerberos_by_ticket_keytab_and_token() {
     ]
     .concat();
     assert_ends(&run(&[], &simple), 6, &["hadoop.security.authentication"]);
+    expired_ticket(&lab);
     // A KDC that does not answer holds nothing up for longer than the time-out.
     lab.sh(&["stop", "kdc"]);
     let start = Instant::now();
@@ -489,4 +750,10 @@ fn kerberos_by_ticket_keytab_and_token() {
     lab.sh(&["cont", "kdc"]);
     assert_ends(&output, 6, &["gave no answer"]);
     assert!(start.elapsed() < Duration::from_secs(30));
+    drop(lab);
+    let Some(lab) = Lab::up_with(&["secure"], &[("PROT", "integrity")]) else {
+        return;
+    };
+    with_day(&lab, "day");
+    assert_ends(&lab.run("day", &INGEST), 0, &["files published: 24"]);
 }

@@ -6,6 +6,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::run::Warehouse;
+use crate::support::lab::add_run;
 use crate::support::python;
 
 const DAY: &str = "2016-07-08";
@@ -135,6 +136,32 @@ fn an_hour_takes_the_place_of_the_days_and_goes_back() {
     assert_eq!(table(&warehouse), before);
     assert_eq!(back(run).status.code(), Some(0));
     assert_eq!(table(&warehouse), after);
+}
+
+#[test]
+fn a_day_and_its_hours_exclude_each_other() {
+    let warehouse = Warehouse::with_days(&[DAY], 6_000);
+    let root = format!("warehouse={}", warehouse.path("").display());
+    let day: [&str; 2] = ["--date", DAY];
+    let hour: [&str; 2] = ["--date", "2016-07-08T12"];
+    for (first, second) in [(day, hour), (hour, day)] {
+        let mut frozen = std::process::Command::new(env!("CARGO_BIN_EXE_klieg"));
+        frozen.env("KLIEG_STOP_AT", "before the fence");
+        frozen.stderr(std::process::Stdio::null());
+        let mut frozen = add_run(&mut frozen, &root, &args(&[&first, &INGEST]))
+            .spawn()
+            .unwrap();
+        let stat = format!("/proc/{}/stat", frozen.id());
+        while !fs::read_to_string(&stat).unwrap().contains(") T ") {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        let output = warehouse.run(&args(&[&second, &INGEST]));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(4), "{stderr}");
+        assert!(stderr.contains("locked by a live run"), "{stderr}");
+        frozen.kill().unwrap();
+        frozen.wait().unwrap();
+    }
 }
 
 #[test]

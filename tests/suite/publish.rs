@@ -15,11 +15,12 @@ use crate::support::lab::run_in;
 const DAY: &str = "2016-07-08";
 
 /// Every point at which a publication of the step ingest can die, in order.
-const INGEST_POINTS: [&str; 9] = [
+const INGEST_POINTS: [&str; 10] = [
     "after staging is made",
     "after staging",
     "before the fence",
     "before the journal",
+    "before a name in journal",
     "after the journal",
     "after folder 0",
     "after the catalog",
@@ -288,7 +289,7 @@ fn recover_finishes_what_status_shows_as_half_done() {
     assert!(text.contains("flow-20160708: finished what"), "{text}");
     let (code, text) = ask(&site.0, &["recover"]);
     assert_eq!((code, text.as_str()), (Some(0), "nothing is half done\n"));
-    let (code, text) = ask(&site.0, &["history"]);
+    let (code, text) = ask(&site.0, &["history", "--partition", "flow/2016-07-08"]);
     assert_eq!(
         (code, text.matches("published").count()),
         (Some(0), 1),
@@ -296,14 +297,22 @@ fn recover_finishes_what_status_shows_as_half_done() {
     );
     // A journal of another version is left alone.
     let journal = site.0.path(".klieg/journal/flow-20160708/x.json");
-    std::fs::write(&journal, r#"{"version":2,"run":"x","swaps":[]}"#).unwrap();
+    std::fs::write(
+        &journal,
+        r#"{"version":3,"run":"x","swaps":[],"switches":[],"adoptions":[]}"#,
+    )
+    .unwrap();
     let output = site.run(&args, None);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(8), "{stderr}");
     assert!(stderr.contains("a journal of another version"), "{stderr}");
     assert!(journal.is_file());
-    let (code, text) = ask(&site.0, &["unlock", "flow/2016-07-08"]);
-    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = ask(&site.0, &["unlock", "flow/2016-07-08", "--output", "json"]);
+    let told: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (code, &told["partition"], &told["taken_from"]),
+        (Some(0), &Value::from("flow/2016-07-08"), &Value::Null)
+    );
     let (code, text) = ask(&site.0, &["unlock", "flow"]);
     assert_eq!(code, Some(2), "{text}");
     assert!(text.contains("write flow/2016-07-08"), "{text}");

@@ -1,5 +1,6 @@
 //! Ranges of days: which are done, in which order, what one failure does, and what is told about it later.
 
+use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -149,6 +150,77 @@ fn ranges_go_backwards_beside_each_other_and_stop() {
     assert!(before == warehouse.published());
 }
 
+/// Days and spans of a range of five, in orders of every kind, with repeats.
+const ORDERS: [&[(usize, usize)]; 4] = [
+    &[(4, 4), (2, 2), (0, 0), (3, 3), (1, 1), (2, 2), (0, 0)],
+    &[(1, 3), (0, 4), (2, 4), (0, 0)],
+    &[(3, 4), (3, 3), (0, 1), (1, 2), (0, 4), (4, 4)],
+    &[(2, 2), (2, 2), (4, 4), (1, 1), (0, 3), (0, 4), (0, 4)],
+];
+
+/// Published files; their names differ from warehouse to warehouse in a tag.
+fn untagged(warehouse: &Warehouse) -> BTreeMap<String, Vec<u8>> {
+    let files = warehouse.published().into_iter();
+    let files = files.map(|(name, bytes)| match name.split_once("/part-") {
+        Some((folder, file)) => (format!("{folder}/{}", &file[..5]), bytes),
+        None => (name, bytes),
+    });
+    files.collect()
+}
+
+#[test]
+fn any_order_of_five_days_with_repeats_makes_the_same_tables() {
+    let days: Vec<String> = (8..13).map(|day| format!("2016-07-{day:02}")).collect();
+    let names: Vec<&str> = days.iter().map(String::as_str).collect();
+    let wanted = Warehouse::with_days(&names, 3_000);
+    let none = ["-D", "suspicious.model=none"];
+    wanted.run_ok(&[&["--from", names[0], "--to", names[4]], &none[..]].concat());
+    let wanted = untagged(&wanted);
+    let tables: Vec<_> = wanted.keys().filter(|path| path.contains("/h=")).collect();
+    assert_eq!(tables.len(), 5 * 24);
+    for (number, order) in ORDERS.iter().enumerate() {
+        let warehouse = Warehouse::with_days(&names, 3_000);
+        for (step, (first, last)) in order.iter().enumerate() {
+            let span = ["--from", names[*first], "--to", names[*last]];
+            let how: &[&str] = match (number + step) % 3 {
+                0 => &[],
+                1 => &["--reprocess", "all", "--parallel", "2"],
+                _ => &["--backwards"],
+            };
+            warehouse.run_ok(&[&span[..], how, &none].concat());
+        }
+        let made = untagged(&warehouse);
+        let differs = |path: &&String| made.get(*path) != wanted.get(*path);
+        let different: Vec<_> = wanted.keys().chain(made.keys()).filter(differs).collect();
+        assert!(different.is_empty(), "order {number}: {different:?}");
+    }
+}
+
+#[test]
+fn every_answer_has_a_form_for_programs() {
+    let warehouse = Warehouse::with_days(&DAYS[..1], 6_000);
+    let run = json(&warehouse, &["--date", DAYS[0], "--steps", "ingest"]);
+    let run = run["run_id"].as_str().unwrap();
+    for question in [
+        &["status"][..],
+        &["history"],
+        &["show", run],
+        &["plan", "jobs/flow.yaml", "--date", DAYS[0]],
+        &["rollback", "flow/2016-07-08", "--to", run],
+        &["recover"],
+        &["gc"],
+        &["unlock", "flow/2016-07-08"],
+        &["doctor"],
+    ] {
+        let (code, told) = ask(&warehouse, &[question, &["--output", "json"]].concat());
+        assert_eq!(code, Some(0), "{question:?}: {told}");
+        assert!(
+            serde_json::from_str::<Value>(&told).is_ok(),
+            "{question:?}: {told}"
+        );
+    }
+}
+
 #[test]
 fn questions_about_nothing_are_answered() {
     let warehouse = Warehouse::empty();
@@ -235,6 +307,9 @@ fn what_is_not_for_this_user_is_exit_5() {
     };
     std::fs::set_permissions(&root, Permissions::from_mode(0o755)).unwrap();
     is_denied(&[&["run", job, "--reprocess", "all"], &date[..]].concat());
+    // To look is enough for a plan.
+    let (code, plan) = as_nobody(&[&["plan", job], &date[..]].concat());
+    assert_eq!(code, Some(0), "{plan}");
     is_denied(&["synth", "--date", DAYS[0], "--flows", "1", "--out", &out]);
     let landing = warehouse.path("flow/landing");
     std::fs::set_permissions(&landing, Permissions::from_mode(0o000)).unwrap();

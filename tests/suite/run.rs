@@ -644,7 +644,7 @@ fn signals_stop_at_once_and_kills_are_repaired() {
         );
     }
     warehouse.run_ok(&["--date", "2016-07-08", "--reprocess", "all"]);
-    let runs = std::fs::read_dir(warehouse.path(".klieg/runs"))
+    let runs = std::fs::read_dir(warehouse.path(".klieg/runs/flow-20160708"))
         .unwrap()
         .count();
     assert_eq!(runs, 0, "what a killed run staged is removed");

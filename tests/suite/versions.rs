@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
+use crate::kills::How;
 use crate::kills::Site;
 use crate::kills::text;
 use crate::support::lab::Lab;
@@ -38,7 +39,14 @@ fn versions_change_places_in_the_metastore() {
     let Some(lab) = Lab::up(&["simple", "--hms"]) else {
         return;
     };
-    let mut site = Site::new(&lab, "versions", false, "canonical");
+    let how = How {
+        name: "versions",
+        is_local: false,
+        layout: "canonical",
+        catalog: "metastore",
+        late: "1230",
+    };
+    let mut site = Site::new(&lab, how);
     // From the canonical layout, and back to what it had.
     site.run_ok(&["--date", crate::kills::DAY]);
     let canonical = newest(&site);
@@ -67,29 +75,12 @@ fn versions_change_places_in_the_metastore() {
     roll_back(&site, "flow/2016-07-08", &day);
     assert_eq!(site.count("flow"), more);
 
-    // An hour alone, what the day had of it, and the hour again.
-    site.take_back();
-    site.run_ok(&NOON);
-    let hour = newest(&site);
-    // Flows of the hour before stay in the day.
-    let partly = site.count("flow");
-    assert!(partly < more && partly >= fewer);
-    let (code, told) = site.ask(&["status"]);
-    assert_eq!(code, Some(0), "{told}");
-    assert!(told.contains(&format!("{partly}")), "{told}");
-    roll_back(&site, "flow/2016-07-08T12", &day);
-    assert_eq!(site.count("flow"), more);
-    roll_back(&site, "flow/2016-07-08T12", &hour);
-    assert_eq!(site.count("flow"), partly);
-    // The day takes the place of the hour; back, the hour is there again.
-    site.run_ok(&AGAIN);
-    assert_eq!(site.count("flow"), fewer);
-    roll_back(&site, "flow/2016-07-08", &hour);
-    assert_eq!(site.count("flow"), partly);
-    let top = site.ask(&["top", "flow", "--date", crate::kills::DAY]);
-    assert_eq!(top.0, Some(0), "{}", top.1);
+    an_hour_and_its_day(&site, &day, (fewer, more));
     old_versions_go(&site);
-    frozen_before_the_catalog(&site, fewer);
+    for point in ["before the catalog", "before the journal"] {
+        frozen_before(&site, point, fewer);
+    }
+    killed_versions_are_kept(&site, (fewer, more));
 
     // Not back to the canonical layout, and not without a metastore.
     site.set("layout=canonical");
@@ -103,6 +94,30 @@ fn versions_change_places_in_the_metastore() {
     assert!(told.contains("with catalog.kind metastore"), "{told}");
 }
 
+/// An hour alone, what the day had of it, and the hour again.
+fn an_hour_and_its_day(site: &Site<'_>, day: &str, (fewer, more): (u64, u64)) {
+    site.take_back();
+    site.run_ok(&NOON);
+    let hour = newest(site);
+    // Flows of the hour before stay in the day.
+    let partly = site.count("flow");
+    assert!(partly < more && partly >= fewer);
+    let (code, told) = site.ask(&["status"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains(&format!("{partly}")), "{told}");
+    roll_back(site, "flow/2016-07-08T12", day);
+    assert_eq!(site.count("flow"), more);
+    roll_back(site, "flow/2016-07-08T12", &hour);
+    assert_eq!(site.count("flow"), partly);
+    // The day takes the place of the hour; back, the hour is there again.
+    site.run_ok(&AGAIN);
+    assert_eq!(site.count("flow"), fewer);
+    roll_back(site, "flow/2016-07-08", &hour);
+    assert_eq!(site.count("flow"), partly);
+    let top = site.ask(&["top", "flow", "--date", crate::kills::DAY]);
+    assert_eq!(top.0, Some(0), "{}", top.1);
+}
+
 /// What nobody can go back to is removed; what Spark reads stays.
 fn old_versions_go(site: &Site<'_>) {
     let rows = site.count("flow");
@@ -114,15 +129,31 @@ fn old_versions_go(site: &Site<'_>) {
     assert_eq!(site.lab.files("/user/spot/versions/.klieg/trash").len(), 0);
 }
 
-/// A run that wakes after another has published does not send readers back to its own version.
-fn frozen_before_the_catalog(site: &Site<'_>, fewer: u64) {
+/// What a killed run has moved and not yet switched to is no rubbish.
+fn killed_versions_are_kept(site: &Site<'_>, (fewer, more): (u64, u64)) {
     site.land_more();
-    let frozen = freeze(site);
+    let mut command = site.lab.command();
+    command.env("KLIEG_KILL_AT", "after the version of ingest");
+    let killed = site.add_run(&mut command, &AGAIN).output().unwrap();
+    assert_eq!(killed.status.code(), None);
+    let (code, told) = site.ask(&["gc", "--keep", "0s"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert_eq!(site.count("flow"), fewer);
+    let (code, told) = site.ask(&["recover"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert_eq!(site.count("flow"), more);
+}
+
+/// A run that wakes after another has published does not send readers back to its own version, nor does a run after it.
+fn frozen_before(site: &Site<'_>, point: &str, fewer: u64) {
+    site.land_more();
+    let frozen = freeze(site, point);
     site.take_back();
     let (code, told) = site.ask(&["unlock", "flow/2016-07-08", "--force"]);
     assert_eq!(code, Some(0), "{told}");
     let told = site.run_ok(&AGAIN);
-    assert!(told.contains("finished what run"), "{told}");
+    let is_begun = point != "before the journal";
+    assert_eq!(told.contains("finished what run"), is_begun, "{told}");
     assert_eq!(site.count("flow"), fewer);
     let pid = frozen.id().to_string();
     let woken = Command::new("kill").args(["-CONT", &pid]).status();
@@ -131,11 +162,14 @@ fn frozen_before_the_catalog(site: &Site<'_>, fewer: u64) {
     assert_eq!(code, Some(4), "{told}");
     assert!(told.contains("the lock was lost"), "{told}");
     assert_eq!(site.count("flow"), fewer);
+    let told = site.run_ok(&AGAIN);
+    assert!(!told.contains("finished what run"), "{told}");
+    assert_eq!(site.count("flow"), fewer);
 }
 
-fn freeze(site: &Site<'_>) -> Child {
+fn freeze(site: &Site<'_>, point: &str) -> Child {
     let mut command = site.lab.command();
-    command.env("KLIEG_STOP_AT", "before the catalog");
+    command.env("KLIEG_STOP_AT", point);
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let child = site.add_run(&mut command, &AGAIN).spawn().unwrap();
     let stat = format!("/proc/{}/stat", child.id());

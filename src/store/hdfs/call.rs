@@ -23,6 +23,8 @@ use crate::store::is_unavailable;
 
 /// Threads of the runtime: a Kerberos library may block some of them.
 const RUNTIME_THREADS: usize = 4;
+/// How long calls that are under way are waited for in the end.
+const END_MAX: Duration = Duration::from_millis(500);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(20);
 
@@ -32,23 +34,34 @@ pub(super) struct Cluster {
     url: String,
     hadoop: Hadoop,
     namenodes_key: Option<String>,
-    /// The client and its settings; replaced as a whole.
-    state: Mutex<(Client, BTreeMap<String, String>)>,
+    contact: Mutex<Contact>,
     /// `None` only while it is dropped.
     runtime: Option<Runtime>,
+}
+
+/// A client and its settings; replaced as a whole.
+#[derive(Debug)]
+struct Contact {
+    client: Client,
+    settings: BTreeMap<String, String>,
+    /// Counts the clients of a cluster.
+    number: u64,
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // It may hold calls that never end.
-            runtime.shutdown_background();
+            // Pieces that were asked for ahead are on their way still, and a Kerberos library must not be in use when the process ends. A
+            // call that never ends is not waited for. This thread may be one of another runtime, which must not wait itself.
+            let end = std::thread::spawn(move || runtime.shutdown_timeout(END_MAX));
+            drop(end.join());
         }
     }
 }
 
 impl Cluster {
     pub(super) fn open(location: &Location, hadoop: &Hadoop) -> Result<Self, ConfError> {
+        check_keytab(hadoop)?;
         let target = Target::find(location, hadoop)?;
         let no_client = |text: String| ConfError::NoFileSystem(format!("{}: {text}", target.url));
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -59,10 +72,11 @@ impl Cluster {
             .map_err(|error| no_client(error.to_string()))?;
         let client = client(&target.url, &target.settings, hadoop, runtime.handle());
         Ok(Self {
-            state: Mutex::new((
-                client.map_err(|error| no_client(error.to_string()))?,
-                target.settings,
-            )),
+            contact: Mutex::new(Contact {
+                client: client.map_err(|error| no_client(error.to_string()))?,
+                settings: target.settings,
+                number: 0,
+            }),
             url: target.url,
             hadoop: hadoop.clone(),
             namenodes_key: target.namenodes_key,
@@ -78,9 +92,10 @@ impl Cluster {
         &self.hadoop
     }
 
-    pub(super) fn client(&self) -> Client {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.0.clone()
+    /// Returns the client, and its number for [`Self::renew`].
+    pub(super) fn client(&self) -> (Client, u64) {
+        let contact = self.contact.lock().unwrap_or_else(PoisonError::into_inner);
+        (contact.client.clone(), contact.number)
     }
 
     pub(super) fn handle(&self) -> io::Result<&Handle> {
@@ -101,7 +116,8 @@ impl Cluster {
         F: Future<Output = hdfs_native::Result<T>> + Send + 'static,
     {
         let (send, receive) = mpsc::sync_channel(1);
-        let work = work(self.client());
+        let (client, number) = self.client();
+        let work = work(client);
         let task = self.handle()?.spawn(async move {
             // Nobody waits any more after the time-out.
             drop(send.send(work.await));
@@ -110,7 +126,7 @@ impl Cluster {
             Ok(done) => done.map_err(io_error),
             Err(RecvTimeoutError::Timeout) => {
                 task.abort();
-                self.renew();
+                self.renew(number);
                 Err(self.silence(what, limit))
             }
             Err(RecvTimeoutError::Disconnected) => Err(io::Error::other(format!(
@@ -156,10 +172,14 @@ impl Cluster {
         }
     }
 
-    /// Makes a new client: the old one stays with a NameNode that does not answer. The others are asked first now.
-    fn renew(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut settings = state.1.clone();
+    /// Makes a new client: the old one stays with a NameNode that does not answer. The others are asked first now. Of calls that waited
+    /// together, the first does it for all.
+    pub(super) fn renew(&self, number: u64) {
+        let mut contact = self.contact.lock().unwrap_or_else(PoisonError::into_inner);
+        if contact.number != number {
+            return;
+        }
+        let mut settings = contact.settings.clone();
         if let Some(key) = &self.namenodes_key
             && let Some(namenodes) = settings.get_mut(key)
             && let Some((first, others)) = namenodes.split_once(',')
@@ -168,9 +188,25 @@ impl Cluster {
         }
         let Ok(handle) = self.handle() else { return };
         if let Ok(client) = client(&self.url, &settings, &self.hadoop, handle) {
-            *state = (client, settings);
+            *contact = Contact {
+                client,
+                settings,
+                number: number + 1,
+            };
         }
     }
+}
+
+/// A keytab that cannot be read would pass for a ticket that is missing.
+fn check_keytab(hadoop: &Hadoop) -> Result<(), ConfError> {
+    let Some(keytab) = &hadoop.keytab else {
+        return Ok(());
+    };
+    let opened = std::fs::File::open(keytab).map(drop);
+    opened.map_err(|error| ConfError::Read {
+        path: format!("hadoop.keytab {}", keytab.display()),
+        error,
+    })
 }
 
 /// Between three quarters of a pause and all of it, so that many runs do not come at once.
@@ -192,11 +228,11 @@ fn client(
     if let Some(user) = &hadoop.user {
         builder = builder.with_user(user);
     }
-    if let Some(principal) = &hadoop.principal {
-        builder = builder.with_kerberos_principal(principal);
-    }
-    if let Some(keytab) = &hadoop.keytab {
-        builder = builder.with_kerberos_keytab(keytab.display().to_string());
+    // A principal alone would keep tokens from being used.
+    if let (Some(principal), Some(keytab)) = (&hadoop.principal, &hadoop.keytab) {
+        builder = builder
+            .with_kerberos_principal(principal)
+            .with_kerberos_keytab(keytab.display().to_string());
     }
     builder.build()
 }

@@ -13,6 +13,7 @@ use crate::config::HadoopConf;
 use crate::config::Location;
 use crate::config::hadoop;
 use crate::store::checkup::Finding;
+use crate::store::checkup::Level;
 use crate::store::hdfs::call::Cluster;
 use crate::store::hdfs::target::Target;
 
@@ -41,10 +42,13 @@ fn try_look(location: &Location, settings: &Hadoop) -> Result<Vec<Finding>, Conf
         let found = format!("{}: the mount table decides", target.url);
         findings.push(Finding::ok("namenode", found));
     } else {
-        findings.extend(namenodes(&target, location, settings));
+        let addresses = addresses(&target);
+        findings.extend(namenodes(&addresses, location, settings));
+        findings.extend(impostor(&conf, &addresses, location, settings));
     }
     findings.push(protection(&conf));
-    if let Some(finding) = quota(location, settings) {
+    let is_down = findings.iter().any(|finding| finding.level == Level::Fail);
+    if !is_down && let Some(finding) = quota(location, settings) {
         findings.push(finding);
     }
     Ok(findings)
@@ -68,10 +72,10 @@ fn configuration(conf: &HadoopConf, folder: &Path) -> Finding {
     }
 }
 
-/// Each NameNode: its name resolves, it listens, it is active.
-fn namenodes(target: &Target, location: &Location, settings: &Hadoop) -> Vec<Finding> {
+/// Host and port of each NameNode.
+fn addresses(target: &Target) -> Vec<String> {
     let authority = target.url.split("://").nth(1).unwrap_or_default();
-    let addresses: Vec<String> = match &target.namenodes_key {
+    match &target.namenodes_key {
         None => vec![authority.to_owned()],
         Some(key) => {
             let ids = target
@@ -85,7 +89,11 @@ fn namenodes(target: &Target, location: &Location, settings: &Hadoop) -> Vec<Fin
             };
             ids.split(',').filter_map(address).collect()
         }
-    };
+    }
+}
+
+/// Each NameNode: its name resolves, it listens, it is active.
+fn namenodes(addresses: &[String], location: &Location, settings: &Hadoop) -> Vec<Finding> {
     let states: Vec<_> = addresses
         .iter()
         .map(|address| (address, state(address, location, settings)))
@@ -117,6 +125,36 @@ fn namenodes(target: &Target, location: &Location, settings: &Hadoop) -> Vec<Fin
     }
     findings
 }
+
+/// A NameNode that takes anybody for who he says he is, though Kerberos is configured. Hadoop's own clients do not speak to it, unless
+/// `ipc.client.fallback-to-simple-auth-allowed`; hdfs-native does.
+fn impostor(
+    conf: &HadoopConf,
+    addresses: &[String],
+    location: &Location,
+    settings: &Hadoop,
+) -> Option<Finding> {
+    let is = |key: &str, value: &str| conf.get(key).as_deref() == Some(value);
+    if !is(AUTHENTICATION, "kerberos") || is("ipc.client.fallback-to-simple-auth-allowed", "true") {
+        return None;
+    }
+    let mut simple = settings.clone();
+    let define = (AUTHENTICATION.to_owned(), "simple".to_owned());
+    simple.defines.push(define);
+    let is_open =
+        |address: &&String| !matches!(state(address, location, &simple), State::Silent(_));
+    let address = addresses.iter().find(is_open)?;
+    Some(Finding {
+        kind: Some(io::ErrorKind::PermissionDenied),
+        ..Finding::fail(
+            "authentication",
+            format!("{address} lets anybody in without a ticket, and {AUTHENTICATION} is kerberos"),
+            "is it the NameNode that it must be? switch Kerberos on there, or set hadoop.security.authentication to simple here",
+        )
+    })
+}
+
+const AUTHENTICATION: &str = "hadoop.security.authentication";
 
 enum State {
     Active,
@@ -163,7 +201,7 @@ fn state(address: &str, location: &Location, settings: &Hadoop) -> State {
 
 fn protection(conf: &HadoopConf) -> Finding {
     let get = |key: &str| conf.get(key).unwrap_or_default();
-    let authentication = get("hadoop.security.authentication");
+    let authentication = get(AUTHENTICATION);
     let transfer = get("dfs.data.transfer.protection");
     let is_hidden = transfer.contains("privacy") || get("dfs.encrypt.data.transfer") == "true";
     let suites = get("dfs.encrypt.data.transfer.cipher.suites");

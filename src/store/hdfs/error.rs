@@ -34,7 +34,14 @@ fn denied(text: &str) -> io::Error {
 
 fn of_connection(error: &io::Error) -> io::Error {
     let text = error.to_string();
-    let hint = if text.contains("RPC listener disconnected") {
+    let is_hung_up = matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::UnexpectedEof
+    );
+    let hint = if is_hung_up || text.contains("RPC listener disconnected") {
         "; is this the NameNode's RPC port, and does hadoop.security.authentication agree with the cluster's?"
     } else if error.kind() == io::ErrorKind::ConnectionRefused {
         "; nothing listens there: is the NameNode up, and is this its RPC port?"
@@ -42,6 +49,7 @@ fn of_connection(error: &io::Error) -> io::Error {
         ""
     };
     let kind = match error.kind() {
+        io::ErrorKind::BrokenPipe => io::ErrorKind::ConnectionReset,
         // A connection that ended, or a name that does not resolve: nothing that this user could not do.
         io::ErrorKind::Other | io::ErrorKind::UnexpectedEof => io::ErrorKind::HostUnreachable,
         _ if text.contains("lookup") => io::ErrorKind::HostUnreachable,
@@ -56,6 +64,7 @@ fn of_class(class: &str, text: &str) -> io::Error {
     let name = class.rsplit('.').next().unwrap_or(class);
     let kind = match name {
         "FileNotFoundException" => Kind::NotFound,
+        "SaslException" => return refused(text),
         "AccessControlException" | "AuthorizationException" | "InvalidToken" => {
             Kind::PermissionDenied
         }
@@ -74,6 +83,12 @@ fn of_class(class: &str, text: &str) -> io::Error {
         _ => Kind::Other,
     };
     io::Error::new(kind, format!("{} ({name})", first_line(text)))
+}
+
+/// What a server says of a ticket that it does not take: not why.
+fn refused(text: &str) -> io::Error {
+    let hint = "the server does not take the ticket: do the clocks differ by more than five minutes (date), is it of this realm (klist)?";
+    denied(&format!("Kerberos: {}; {hint}", first_line(text)))
 }
 
 /// Java puts the stack behind the message.

@@ -31,12 +31,16 @@ use crate::store::LockError;
 use crate::store::files::Held;
 use crate::store::hdfs::call::Cluster;
 use crate::store::hdfs::read;
+use crate::store::hdfs::write;
 use crate::store::hdfs::write::BLOCK_MIN;
 use crate::store::hdfs::write::is_final;
 
 /// A lease of a dead owner that is being taken from it is asked for this often, this long.
 const RECOVERY_PAUSE: Duration = Duration::from_secs(1);
-const RECOVERY_MAX: Duration = Duration::from_secs(60);
+const RECOVERY_MAX: Duration = Duration::from_secs(120);
+
+/// Replicas of a lock file, also where the site has fewer: it is lost when all DataNodes of its block are.
+const REPLICAS: u32 = 3;
 
 /// What an owner says about itself.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -168,7 +172,7 @@ impl Lease {
                     Err(error) => match read_owner(cluster, path).map_err(fail)? {
                         // A DataNode of its block is gone: the lease is given to those that are there.
                         Some(signed) if signed == owner => {
-                            take_away(cluster, path).map_err(fail)?;
+                            take_away(cluster, path, RECOVERY_MAX).map_err(fail)?;
                         }
                         Some(other) if !other.process.is_dead() => {
                             return Err(held(cluster, path, Some(other)));
@@ -178,11 +182,14 @@ impl Lease {
                 },
                 Tried::Recovering if start.elapsed() < RECOVERY_MAX => {}
                 Tried::Held if start.elapsed() < RECOVERY_MAX => {
-                    let owner = read_owner(cluster, path).map_err(fail)?;
-                    if !owner.as_ref().is_some_and(|owner| owner.process.is_dead()) {
-                        return Err(held(cluster, path, owner));
+                    match read_owner(cluster, path).map_err(fail)? {
+                        Some(owner) if owner.process.is_dead() => {
+                            cluster.recover_lease(path).map_err(fail)?;
+                        }
+                        Some(owner) => return Err(held(cluster, path, Some(owner))),
+                        // Whoever has it is about to sign it; or it is ours, and the answer was lost.
+                        None => {}
                     }
-                    cluster.recover_lease(path).map_err(fail)?;
                 }
                 Tried::Held | Tried::Recovering => {
                     let owner = read_owner(cluster, path).map_err(fail)?;
@@ -210,12 +217,13 @@ impl Lease {
         if !is_ours()? {
             return Err(lost("another run has signed it"));
         }
-        take_away(&self.cluster, &self.path)?;
+        let patience = self.cluster.hadoop().write_patience;
+        take_away(&self.cluster, &self.path, patience)?;
         let start = Instant::now();
         let writer = loop {
             match try_take(&self.cluster, &self.path, self.mode)? {
                 Tried::Ours(writer) => break writer,
-                Tried::Recovering if start.elapsed() < RECOVERY_MAX => {
+                Tried::Recovering if start.elapsed() < self.cluster.hadoop().write_patience => {
                     std::thread::sleep(RECOVERY_PAUSE);
                 }
                 Tried::Held | Tried::Recovering => return Err(lost("another run has it")),
@@ -266,6 +274,7 @@ fn held(cluster: &Cluster, path: &str, owner: Option<Owner>) -> LockError {
 fn try_take(cluster: &Cluster, path: &str, mode: u32) -> io::Result<Tried> {
     let options = WriteOptions::default()
         .permission(mode)
+        .replication(REPLICAS)
         .block_size(BLOCK_MIN);
     let limit = cluster.hadoop().data_timeout;
     cluster.persist(cluster.hadoop().patience, || {
@@ -333,14 +342,15 @@ pub(super) fn break_lock(cluster: &Cluster, path: &str) -> io::Result<()> {
         let owner = owner.clone();
         async move { client.delete(&owner, false).await }
     })?;
-    take_away(cluster, path)
+    take_away(cluster, path, RECOVERY_MAX)
 }
 
-/// Takes the lease from whoever has it, and waits until the file is closed.
-fn take_away(cluster: &Cluster, path: &str) -> io::Result<()> {
+/// Takes the lease from whoever has it, and waits until the file is closed: a NameNode of default settings asks a DataNode that is gone
+/// for a minute and a half before it asks another.
+fn take_away(cluster: &Cluster, path: &str, patience: Duration) -> io::Result<()> {
     let start = Instant::now();
     while !cluster.recover_lease(path)? {
-        if start.elapsed() >= RECOVERY_MAX {
+        if start.elapsed() >= patience {
             let text = "the NameNode has not closed it yet; try again";
             return Err(io::Error::new(io::ErrorKind::TimedOut, text));
         }
@@ -380,7 +390,7 @@ impl Drop for Lease {
         let limit = self.cluster.hadoop().call_timeout;
         // What is not closed is free a minute after the end of this process.
         drop(self.cluster.call("unlock", limit, |_| async move {
-            writer.lock().await.close().await
+            write::close(&mut *writer.lock().await).await
         }));
     }
 }

@@ -31,6 +31,7 @@ use crate::config::Hadoop;
 use crate::config::Location;
 use crate::store::AT_ONCE;
 use crate::store::LockError;
+use crate::store::fail;
 use crate::store::files::Entry;
 use crate::store::files::Files;
 use crate::store::files::Held;
@@ -152,6 +153,7 @@ impl Files for Hdfs {
         let file = path.file_name().unwrap_or_default().to_string_lossy();
         let staged = text(&parent.join(format!(".{file}.tmp")))?;
         self.cluster.write(&staged, bytes, self.file_mode)?;
+        fail::before_name(path);
         self.move_to(&staged, &name, true)
     }
 

@@ -57,14 +57,18 @@ impl Objects {
         let patience = self.cluster.hadoop().patience;
         let start = tokio::time::Instant::now();
         loop {
-            let task = self.cluster.handle()?.spawn(work(self.cluster.client()));
+            let (client, number) = self.cluster.client();
+            let task = self.cluster.handle()?.spawn(work(client));
             let error = match tokio::time::timeout(limit, task).await {
                 Ok(Ok(done)) => match done.map_err(io_error) {
                     Ok(done) => return Ok(done),
                     Err(error) => error,
                 },
                 Ok(Err(error)) => return Err(io::Error::other(format!("{what}: {error}"))),
-                Err(_) => self.cluster.silence(what, limit),
+                Err(_) => {
+                    self.cluster.renew(number);
+                    self.cluster.silence(what, limit)
+                }
             };
             if !is_unavailable(&error) || start.elapsed() + PAUSE >= patience {
                 return Err(error);

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io;
 use std::io::Read as _;
 use std::path::Path;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -11,8 +13,10 @@ use bytes::Bytes;
 use hdfs_native::Client;
 use hdfs_native::HdfsError;
 use hdfs_native::WriteOptions;
+use hdfs_native::file::FileWriter;
 use tokio::sync::mpsc;
 
+use crate::store::fail;
 use crate::store::hdfs::call::Cluster;
 use crate::store::is_unavailable;
 
@@ -162,6 +166,23 @@ async fn write_pieces(
     let mut writer = client.create(&path, options).await?;
     while let Some(piece) = receive.recv().await {
         writer.write_bytes(piece).await?;
+        let kind = path.rsplit('.').next().unwrap_or_default();
+        fail::point(&format!("in the middle of a file of {kind}"));
     }
-    writer.close().await
+    close(&mut writer).await
 }
+
+/// Closes a file. The client asks the NameNode to complete it the instant that the DataNodes have its last byte, which they report to the
+/// NameNode a few milliseconds later; refused, it waits for half a second. So it is given its turns in slow time.
+pub(super) async fn close(writer: &mut FileWriter) -> Result<(), HdfsError> {
+    let mut closing = pin!(writer.close());
+    let mut turns = tokio::time::interval(TURN);
+    loop {
+        turns.tick().await;
+        if let Poll::Ready(closed) = futures::poll!(closing.as_mut()) {
+            return closed;
+        }
+    }
+}
+
+const TURN: Duration = Duration::from_millis(25);

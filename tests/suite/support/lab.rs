@@ -17,8 +17,8 @@ use std::process::ChildStdout;
 use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
+use std::sync::Condvar;
 use std::sync::Mutex;
-use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
 use serde_json::Value;
@@ -27,14 +27,38 @@ use crate::support::warn;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab/lab.sh");
 
-/// One cluster at a time: two cores hold no more.
-static TURN: Mutex<()> = Mutex::new(());
+/// Two clusters at a time: they wait more than they compute, and take 2 GB each.
+static FREE: Mutex<u32> = Mutex::new(2);
+static FREED: Condvar = Condvar::new();
+/// One starts at a time: it looks for free ports, and opens them bit by bit.
+static STARTING: Mutex<()> = Mutex::new(());
+
+/// The right to run a cluster.
+struct Turn;
+
+impl Turn {
+    fn take() -> Self {
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        while *free == 0 {
+            free = FREED.wait(free).unwrap_or_else(PoisonError::into_inner);
+        }
+        *free -= 1;
+        Self
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *FREE.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        FREED.notify_one();
+    }
+}
 
 /// A running cluster; ended when it is dropped, and also when this process dies.
 pub(crate) struct Lab {
     pub(crate) environment: BTreeMap<String, String>,
     spark: OnceCell<RefCell<Spark>>,
-    _turn: MutexGuard<'static, ()>,
+    _turn: Turn,
 }
 
 /// A Spark that answers until the cluster is ended.
@@ -91,6 +115,11 @@ impl Drop for Spark {
 impl Lab {
     /// Starts a cluster; `None`, said loudly, where `NO_LAB` is set.
     pub(crate) fn up(args: &[&str]) -> Option<Self> {
+        Self::up_with(args, &[])
+    }
+
+    /// The same with variables of `lab.sh`.
+    pub(crate) fn up_with(args: &[&str], variables: &[(&str, &str)]) -> Option<Self> {
         if std::env::var_os("NO_LAB").is_some() {
             let thread = std::thread::current();
             warn(&format!(
@@ -99,8 +128,12 @@ impl Lab {
             ));
             return None;
         }
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let output = Command::new(SCRIPT).arg("up").args(args).output().unwrap();
+        let turn = Turn::take();
+        let mut command = Command::new(SCRIPT);
+        command.arg("up").args(args).envs(variables.iter().copied());
+        let starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+        let output = command.output().unwrap();
+        drop(starting);
         assert!(
             output.status.success(),
             "run scripts/lab/lab.sh prepare first: {}",
@@ -150,7 +183,25 @@ impl Lab {
     }
 
     /// Runs statements in Spark SQL, in a new session; the rows of those that have some.
+    #[track_caller]
     pub(crate) fn spark(&self, statements: &[String]) -> Vec<Value> {
+        let rows = self.spark_or_error(statements);
+        for row in &rows {
+            assert!(row.get("error").is_none(), "{row}");
+        }
+        rows
+    }
+
+    /// Asks in the session of the last question, which remembers what it has read; a row `error` for a statement that fails.
+    pub(crate) fn spark_again(&self, statements: &[&str]) -> Vec<Value> {
+        let again = ["-- in the session of the line before"];
+        let statements = again.iter().chain(statements);
+        let statements: Vec<String> = statements.map(ToString::to_string).collect();
+        self.spark_or_error(&statements)
+    }
+
+    /// As [`Self::spark`]; a row `error` for a statement that fails.
+    pub(crate) fn spark_or_error(&self, statements: &[String]) -> Vec<Value> {
         let start = || RefCell::new(Spark::start(&self.environment));
         let spark = self.spark.get_or_init(start);
         spark.borrow_mut().ask(statements)
@@ -184,7 +235,7 @@ impl Lab {
         let landing = format!("/user/spot/{name}/flow/landing");
         self.sh_as_spot(&["fs", "-mkdir", "-p", &landing]);
         let from = format!("{}/.", from.display());
-        self.sh_as_spot(&["fs", "-put", "-f", &from, &landing]);
+        self.sh_as_spot(&["fs", "-put", "-f", "-t", "8", &from, &landing]);
     }
 
     fn sh_as_spot(&self, args: &[&str]) {
@@ -194,6 +245,18 @@ impl Lab {
         let parts: Vec<_> = top.split('/').collect();
         let top = parts[..4].join("/");
         self.sh(&["fs", "-chown", "-R", "spot", &top]);
+    }
+
+    /// Renames a file of spot, where it is there.
+    pub(crate) fn rename(&self, from: &str, to: &str) {
+        let http = &self.environment["NN_HTTP"];
+        let url = format!("{http}/webhdfs/v1{from}?op=RENAME&destination={to}&user.name=spot");
+        let output = Command::new("curl")
+            .args(["-s", "--noproxy", "*", "-X", "PUT", &url])
+            .output()
+            .unwrap();
+        let answer = String::from_utf8(output.stdout).unwrap();
+        assert!(answer.contains("boolean"), "{answer}");
     }
 
     /// Files below a folder with their lengths, as the NameNode lists them over HTTP; names with a leading dot are left out.
