@@ -97,6 +97,15 @@ pub(super) struct Adoption {
     pub(super) manifest: String,
 }
 
+impl Adoption {
+    /// True where the folder has been published meanwhile.
+    fn is_void(&self, store: &Store) -> Result<bool, StoreError> {
+        let path = self.target.join(Manifest::NAME);
+        let found = store.read(&path).map_err(store.at(&path))?;
+        Ok(found.is_some_and(|found| found != self.manifest.as_bytes()))
+    }
+}
+
 /// What is to be done.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct Journal {
@@ -121,7 +130,12 @@ impl Journal {
                 return Ok(false);
             }
         }
-        Ok(self.adoptions.is_empty())
+        for adoption in &self.adoptions {
+            if !adoption.is_void(store)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
