@@ -60,11 +60,18 @@ pub(super) fn recover_key(
     lock: &DayLock,
 ) -> Result<Vec<String>, DayError> {
     let mut runs = Vec::new();
-    for Finished { run, names } in options.store.recover(key, lock)? {
+    for Finished { run, to, names } in options.store.recover(key, lock)? {
         if let Ok(mut partition) = key.parse::<Partition>() {
             partition.period.hour = names.first().and_then(|name| staged_hour(name));
-            let outcome = json!({ "recovered_by": options.run_id, "folders": names });
-            let record = record(partition, options, (&run, Status::Published), outcome);
+            let mut outcome = json!({ "recovered_by": options.run_id, "folders": names });
+            let status = match to {
+                None => Status::Published,
+                Some(to) => {
+                    outcome["to"] = to.into();
+                    Status::RolledBack
+                }
+            };
+            let record = record(partition, options, (&run, status), outcome);
             record.write(&options.store)?;
         }
         runs.push(run);
@@ -129,7 +136,7 @@ pub fn roll_partition_back(
     }
     let name = |(kept, _): &(Replaced, PathBuf)| kept.name.clone();
     done.folders = folders.iter().map(name).collect();
-    put_back(store, (&key, run), &lock, folders)?;
+    put_back(store, (&key, run), &lock, to, folders)?;
     let record = record(partition, options, (run, Status::RolledBack), json!(done));
     record.write(store)?;
     Ok(done)

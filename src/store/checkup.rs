@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::store::DayLock;
 use crate::store::LockError;
 use crate::store::Store;
+use crate::store::fail;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -174,6 +175,7 @@ fn write_and_read(store: &Store, probe: &Path, clock: fn() -> SystemTime) -> Vec
     let speed = |start: Instant| PROBE_BYTES as f64 / start.elapsed().as_secs_f64();
     let write_speed = speed(start);
     let mut findings = vec![skew(store, probe, (before, clock()))];
+    fail::point("doctor has written");
     let start = Instant::now();
     let mut read = Vec::new();
     let opened = files.open(probe);
@@ -235,7 +237,10 @@ fn skew(store: &Store, probe: &Path, (before, after): (SystemTime, SystemTime)) 
 
 fn lock(store: &Store) -> Finding {
     let start = Instant::now();
-    let fenced = DayLock::take(store, LOCK, "klieg doctor").and_then(|lock| lock.fence());
+    let fenced = DayLock::take(store, LOCK, "klieg doctor").and_then(|lock| {
+        fail::point("doctor has the lock");
+        lock.fence()
+    });
     match fenced {
         Ok(()) => {
             let seconds = start.elapsed().as_secs_f64();

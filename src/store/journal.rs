@@ -111,6 +111,8 @@ impl Adoption {
 pub(super) struct Journal {
     version: u32,
     run: String,
+    #[serde(default)]
+    to: Option<String>,
     swaps: Vec<Swap>,
     switches: Vec<Switch>,
     adoptions: Vec<Adoption>,
@@ -142,6 +144,8 @@ impl Journal {
 /// What a publication does: folders that change places, partitions of `layout: versioned`, folders that are taken as they are.
 #[derive(Debug, Default)]
 pub(super) struct Moves {
+    /// The run whose result is put back; none where folders are new.
+    pub(super) to: Option<String>,
     pub(super) swaps: Vec<Swap>,
     pub(super) switches: Vec<Switch>,
     pub(super) adoptions: Vec<Adoption>,
@@ -217,6 +221,7 @@ pub(super) fn publish(
     let journal = Journal {
         version: VERSION,
         run: run.to_owned(),
+        to: moves.to,
         swaps: moves.swaps,
         switches: moves.switches,
         adoptions: moves.adoptions,
@@ -252,6 +257,8 @@ fn fence(lock: &DayLock) -> Result<(), PublishError> {
 pub struct Finished {
     /// Its name.
     pub run: String,
+    /// The run whose result it put back.
+    pub to: Option<String>,
     /// Names under which the folders were staged.
     pub names: Vec<String>,
 }
@@ -291,6 +298,7 @@ pub(super) fn recover(
         finished.push(Finished {
             names: folders.map(|(name, _)| name).collect(),
             run: journal.run,
+            to: journal.to,
         });
     }
     Ok(finished)

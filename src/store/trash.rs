@@ -103,7 +103,7 @@ pub fn replaced(store: &Store, key: &str) -> Result<Vec<Replaced>, StoreError> {
     Ok(found)
 }
 
-/// Puts folders back in the place of those that are there now, as a publication of the run `run`.
+/// Puts folders of the run `to` back in the place of those that are there now, as a publication of the run `run`.
 ///
 /// # Errors
 /// The file system; where it says so, the publication is half done.
@@ -111,10 +111,14 @@ pub fn put_back(
     store: &Store,
     (key, run): (&str, &str),
     lock: &DayLock,
+    to: &str,
     folders: Vec<(Replaced, PathBuf)>,
 ) -> Result<(), PublishError> {
     versions::check(store, key)?;
-    let mut moves = Moves::default();
+    let mut moves = Moves {
+        to: Some(to.to_owned()),
+        ..Moves::default()
+    };
     for (Replaced { name, kept, .. }, target) in folders {
         match kept {
             Kept::Versions(folders) => moves.switches.push(Switch::back(&name, target, folders)),

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -152,7 +154,64 @@ fn what_is_broken_on_a_cluster_is_named() {
         1,
         &["FAIL  clock", "of the file system by 6", "set both by NTP"],
     );
+    held_and_unreadable(&lab, &impatient);
     addresses_and_silence(&lab, &impatient);
+}
+
+/// A lock that another has, a file that cannot be read back, folders of other tools, encryption that the cluster does not know.
+fn held_and_unreadable(lab: &Lab, impatient: &[&str]) {
+    let first = beside(lab, impatient, "doctor has the lock", &|| {
+        let named = ["warn  lock", "held by klieg doctor"];
+        assert_named(doctor(lab, impatient), 0, &named);
+    });
+    assert_named(first, 0, &["ok    lock"]);
+    let nodes = ["dn1", "dn2", "dn3"];
+    let unreadable = beside(lab, impatient, "doctor has written", &|| {
+        for node in nodes {
+            lab.sh(&["kill", node]);
+        }
+    });
+    assert_named(unreadable, 6, &["FAIL  read"]);
+    for node in nodes {
+        lab.sh(&["start", node]);
+    }
+    lab.sh(&[
+        "fs",
+        "-mkdir",
+        "-p",
+        "/user/spot/day/flow/hive/y=2016/m=07/d=08",
+    ]);
+    let named = ["warn  partitions", "klieg writes m=7, not m=07"];
+    assert_named(doctor(lab, &[]), 0, &named);
+    let encrypted = ["-D", "dfs.data.transfer.protection=privacy"];
+    let encrypted = [impatient, &encrypted].concat();
+    assert_named(doctor(lab, &encrypted), 6, &["FAIL  write"]);
+}
+
+/// A doctor that waits at a point while something is done beside it.
+fn beside(lab: &Lab, args: &[&str], point: &str, act: &dyn Fn()) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let go_on = folder.path().join("go on");
+    let mut command = lab.command();
+    command
+        .args(["doctor", "-D", &lab.warehouse("day")])
+        .args(args);
+    command
+        .env("KLIEG_WAIT_AT", point)
+        .env("KLIEG_WAIT_FOR", &go_on);
+    let child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let area = "/user/spot/day/.klieg";
+    let probe = format!("{area}/doctor-{}", child.id());
+    while lab.files(area).get(&probe) != Some(&(16 << 20)) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // From there to the lock it is not far.
+    std::thread::sleep(Duration::from_secs(2));
+    act();
+    fs::write(&go_on, "").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    (output.status.code(), told)
 }
 
 /// Wrong addresses, a NameNode that does not answer, files that are copied.

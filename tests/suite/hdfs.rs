@@ -679,14 +679,43 @@ fn clocks_that_differ(lab: &Lab) {
     );
 }
 
-fn expired_ticket(lab: &Lab) {
-    let cache = format!("{}/short", lab.environment["LAB"]);
+/// A ticket that ends within a long run, and a protection of data that the cluster does not offer.
+fn doctor_names_what_kerberos_lacks(lab: &Lab) {
+    let doctor = |cache: &str, more: &[&str]| {
+        let mut command = lab.command();
+        command.env("KRB5CCNAME", cache);
+        command.args(["doctor", "-D", &lab.warehouse("day")]);
+        let output = command.args(IMPATIENT).args(more).output().unwrap();
+        let told = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), told)
+    };
+    let cache = ticket(lab, "soon", "20m");
+    let (code, told) = doctor(&cache, &[]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(
+        told.contains("warn  ticket") && told.contains("lives 19 more minutes"),
+        "{told}"
+    );
+    let protection = "dfs.data.transfer.protection=authentication";
+    let (code, told) = doctor(&lab.environment["KRB5CCNAME"], &["-D", protection]);
+    assert_eq!(code, Some(6), "{told}");
+    assert!(told.contains("FAIL  write"), "{told}");
+}
+
+/// A cache with a ticket that lives for a while.
+fn ticket(lab: &Lab, name: &str, life: &str) -> String {
+    let cache = format!("{}/{name}", lab.environment["LAB"]);
     let keytab = &lab.environment["KEYTAB"];
     let kinit = Command::new("kinit")
-        .args(["-l", "2s", "-c", &cache, "-kt", keytab, "spot"])
+        .args(["-l", life, "-c", &cache, "-kt", keytab, "spot"])
         .envs(&lab.environment)
         .status();
     assert!(kinit.unwrap().success());
+    cache
+}
+
+fn expired_ticket(lab: &Lab) {
+    let cache = ticket(lab, "short", "2s");
     std::thread::sleep(Duration::from_secs(3));
     let mut command = lab.command();
     command.env("KRB5CCNAME", &cache);
@@ -709,6 +738,7 @@ fn kerberos_by_ticket_keytab_and_token() {
         "{told}"
     );
     clocks_that_differ(&lab);
+    doctor_names_what_kerberos_lacks(&lab);
     let run = |environment: &[(&str, &str)], args: &[&str]| {
         let mut command = lab.command();
         command.envs(environment.iter().copied());

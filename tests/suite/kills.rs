@@ -3,8 +3,10 @@
 
 use std::fmt;
 use std::path::Path;
+use std::process::Child;
 use std::process::Command;
 use std::process::Output;
+use std::process::Stdio;
 
 use serde_json::Value;
 
@@ -15,6 +17,7 @@ use crate::support::warn;
 
 pub(crate) const DAY: &str = "2016-07-08";
 pub(crate) const INGEST: [&str; 4] = ["--date", DAY, "--steps", "ingest"];
+pub(crate) const AGAIN: [&str; 6] = ["--date", DAY, "--steps", "ingest", "--reprocess", "all"];
 const LANDING: &str = "flow/landing";
 /// The raw file that lands late.
 const TWICE: &str = "twice.nfcapd";
@@ -50,7 +53,7 @@ pub(crate) struct Site<'a> {
     pub(crate) lab: &'a Lab,
     /// A folder of this machine that is the warehouse, or has what lands on HDFS.
     local: Warehouse,
-    how: How,
+    pub(crate) how: How,
     settings: Vec<String>,
 }
 
@@ -104,11 +107,39 @@ impl<'a> Site<'a> {
 
     pub(crate) fn ask(&self, args: &[&str]) -> (Option<i32>, String) {
         let mut command = self.lab.command();
-        command.args(args);
+        text(&self.add_settings(command.args(args)).output().unwrap())
+    }
+
+    /// Adds the settings of the site.
+    pub(crate) fn add_settings<'b>(&self, command: &'b mut Command) -> &'b mut Command {
         for setting in &self.settings {
             command.args(["-D", setting]);
         }
-        text(&command.output().unwrap())
+        command
+    }
+
+    /// The name of the newest run.
+    pub(crate) fn newest(&self) -> String {
+        let (_, told) = self.ask(&["history", "--output", "json"]);
+        let records: Value = serde_json::from_str(&told).unwrap();
+        records[0]["run"].as_str().unwrap().to_owned()
+    }
+
+    /// A run that freezes at a point.
+    pub(crate) fn freeze(&self, args: &[&str], point: &str) -> Child {
+        let mut command = self.lab.command();
+        command.env("KLIEG_STOP_AT", point);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let child = self.add_run(&mut command, args).spawn().unwrap();
+        let stat = format!("/proc/{}/stat", child.id());
+        let is_stopped = || {
+            let stat = std::fs::read_to_string(&stat).unwrap();
+            stat.rsplit_once(") ").unwrap().1.starts_with('T')
+        };
+        while !is_stopped() {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        child
     }
 
     /// Adds the arguments of a run.
@@ -135,6 +166,14 @@ impl<'a> Site<'a> {
     /// Rows of a table that Spark finds on the day.
     pub(crate) fn count(&self, table: &'static str) -> u64 {
         self.counts(&[table])[0]
+    }
+
+    /// Rows of a table that Spark finds on a day of the month, through the metastore.
+    pub(crate) fn count_on(&self, table: &str, day: u32) -> u64 {
+        let name = self.how.name;
+        let question =
+            format!("SELECT count(*) AS n FROM {name}.{table} WHERE y=2016 AND m=7 AND d={day}");
+        self.lab.spark(&[question])[0]["n"].as_u64().unwrap()
     }
 
     /// Rows of each table; none where its folder is missing.
@@ -173,6 +212,14 @@ impl<'a> Site<'a> {
         self.rename_raw(HIDDEN, TWICE);
     }
 
+    /// A file of the day lands with the time of another day in its name.
+    pub(crate) fn land_for(&self, day: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(format!("nfcapd.{day}1200"));
+        std::fs::copy(self.local.path(LANDING).join(HIDDEN), file).unwrap();
+        self.lab.land(self.how.name, folder.path());
+    }
+
     /// It is taken away again.
     pub(crate) fn take_back(&self) {
         self.rename_raw(TWICE, HIDDEN);
@@ -206,9 +253,17 @@ fn keep_noon(landing: &Path, late: &str) {
     }
 }
 
-pub(crate) fn text(output: &Output) -> (Option<i32>, String) {
+fn text(output: &Output) -> (Option<i32>, String) {
     let text = [&output.stdout[..], &output.stderr].concat();
     (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+/// Wakes a run that froze, and waits for its end.
+pub(crate) fn wake(frozen: Child) -> (Option<i32>, String) {
+    let pid = frozen.id().to_string();
+    let woken = Command::new("kill").args(["-CONT", &pid]).status();
+    assert!(woken.unwrap().success());
+    text(&frozen.wait_with_output().unwrap())
 }
 
 /// What Spark reads of a table when a run has died at a point.

@@ -20,6 +20,7 @@ mod lda;
 mod metastore;
 mod mutation;
 mod nfcapd;
+mod operators;
 mod publish;
 mod rerun;
 mod results;

@@ -1,33 +1,13 @@
 //! `layout: versioned`, as Spark reads it through the metastore.
 
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
-
-use serde_json::Value;
-
+use crate::kills::AGAIN;
 use crate::kills::How;
 use crate::kills::Site;
-use crate::kills::text;
+use crate::kills::wake;
 use crate::support::lab::Lab;
 
-const AGAIN: [&str; 6] = [
-    "--date",
-    crate::kills::DAY,
-    "--steps",
-    "ingest",
-    "--reprocess",
-    "all",
-];
 const NOON: [&str; 4] = ["--date", "2016-07-08T12", "--steps", "ingest"];
 const DATA: &str = "/user/spot/versions/versions/flow-20160708";
-
-/// The name of the newest run.
-fn newest(site: &Site<'_>) -> String {
-    let (_, told) = site.ask(&["history", "--output", "json"]);
-    let records: Value = serde_json::from_str(&told).unwrap();
-    records[0]["run"].as_str().unwrap().to_owned()
-}
 
 fn roll_back(site: &Site<'_>, partition: &str, to: &str) {
     let (code, told) = site.ask(&["rollback", partition, "--to", to]);
@@ -49,13 +29,13 @@ fn versions_change_places_in_the_metastore() {
     let mut site = Site::new(&lab, how);
     // From the canonical layout, and back to what it had.
     site.run_ok(&["--date", crate::kills::DAY]);
-    let canonical = newest(&site);
+    let canonical = site.newest();
     let fewer = site.count("flow");
     let groups = site.count("flow_groups");
     site.set("layout=versioned");
     site.land_more();
     site.run_ok(&["--date", crate::kills::DAY]);
-    let day = newest(&site);
+    let day = site.newest();
     let more = site.count("flow");
     assert!(more > fewer);
     assert!(site.count("flow_groups") >= groups);
@@ -98,7 +78,7 @@ fn versions_change_places_in_the_metastore() {
 fn an_hour_and_its_day(site: &Site<'_>, day: &str, (fewer, more): (u64, u64)) {
     site.take_back();
     site.run_ok(&NOON);
-    let hour = newest(site);
+    let hour = site.newest();
     // Flows of the hour before stay in the day.
     let partly = site.count("flow");
     assert!(partly < more && partly >= fewer);
@@ -147,7 +127,7 @@ fn killed_versions_are_kept(site: &Site<'_>, (fewer, more): (u64, u64)) {
 /// A run that wakes after another has published does not send readers back to its own version, nor does a run after it.
 fn frozen_before(site: &Site<'_>, point: &str, fewer: u64) {
     site.land_more();
-    let frozen = freeze(site, point);
+    let frozen = site.freeze(&AGAIN, point);
     site.take_back();
     let (code, told) = site.ask(&["unlock", "flow/2016-07-08", "--force"]);
     assert_eq!(code, Some(0), "{told}");
@@ -155,30 +135,11 @@ fn frozen_before(site: &Site<'_>, point: &str, fewer: u64) {
     let is_begun = point != "before the journal";
     assert_eq!(told.contains("finished what run"), is_begun, "{told}");
     assert_eq!(site.count("flow"), fewer);
-    let pid = frozen.id().to_string();
-    let woken = Command::new("kill").args(["-CONT", &pid]).status();
-    assert!(woken.unwrap().success());
-    let (code, told) = text(&frozen.wait_with_output().unwrap());
+    let (code, told) = wake(frozen);
     assert_eq!(code, Some(4), "{told}");
     assert!(told.contains("the lock was lost"), "{told}");
     assert_eq!(site.count("flow"), fewer);
     let told = site.run_ok(&AGAIN);
     assert!(!told.contains("finished what run"), "{told}");
     assert_eq!(site.count("flow"), fewer);
-}
-
-fn freeze(site: &Site<'_>, point: &str) -> Child {
-    let mut command = site.lab.command();
-    command.env("KLIEG_STOP_AT", point);
-    command.stdout(Stdio::null()).stderr(Stdio::piped());
-    let child = site.add_run(&mut command, &AGAIN).spawn().unwrap();
-    let stat = format!("/proc/{}/stat", child.id());
-    let is_stopped = || {
-        let stat = std::fs::read_to_string(&stat).unwrap();
-        stat.rsplit_once(") ").unwrap().1.starts_with('T')
-    };
-    while !is_stopped() {
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    child
 }
