@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -25,6 +26,7 @@ use crate::cli::render::Renderer;
 use crate::config;
 use crate::config::Config;
 use crate::job;
+use crate::job::Chronicle;
 use crate::job::DayError;
 use crate::job::Job;
 use crate::job::Reprocess;
@@ -265,9 +267,14 @@ pub(super) fn execute(job: &Job, periods: &[Period], range: &Range) -> anyhow::R
 
 /// What a run is told beside its job.
 pub(super) fn options(config: &Config, range: &Range) -> anyhow::Result<RunOptions> {
+    let run_id = run_id();
+    let chronicle = Chronicle {
+        run_id: run_id.clone(),
+        now,
+    };
     Ok(RunOptions {
-        store: job::open_store(config)?,
-        run_id: run_id(),
+        store: job::open_store(config)?.recording(Arc::new(chronicle)),
+        run_id,
         reprocess: range.reprocess,
         parallel: range.parallel,
         failures_max: range.failures_max,

@@ -25,6 +25,7 @@ pub use plan::Reprocess;
 pub use plan::is_selected;
 pub use plan::plan_days;
 pub use plan::targets;
+pub use repair::Chronicle;
 pub use repair::Recovered;
 pub use repair::RolledBack;
 pub use repair::recover;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use serde::Serialize;
 use serde_json::json;
@@ -20,7 +21,9 @@ use crate::step::ingest::staged_hour;
 use crate::step::ingest::staged_name;
 use crate::store::DayLock;
 use crate::store::Finished;
+use crate::store::Recorder;
 use crate::store::Replaced;
+use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::put_back;
 use crate::store::replaced;
@@ -53,30 +56,51 @@ pub fn recover(options: &RunOptions) -> Result<Vec<Recovered>, StoreError> {
     Ok(recovered.collect())
 }
 
-/// Finishes what killed runs have begun to publish of one partition, and writes the records that they have left out.
+/// Finishes what killed runs have begun to publish of one partition.
 pub(super) fn recover_key(
     options: &RunOptions,
     key: &str,
     lock: &DayLock,
 ) -> Result<Vec<String>, DayError> {
-    let mut runs = Vec::new();
-    for Finished { run, to, names } in options.store.recover(key, lock)? {
-        if let Ok(mut partition) = key.parse::<Partition>() {
-            partition.period.hour = names.first().and_then(|name| staged_hour(name));
-            let mut outcome = json!({ "recovered_by": options.run_id, "folders": names });
-            let status = match to {
-                None => Status::Published,
-                Some(to) => {
-                    outcome["to"] = to.into();
-                    Status::RolledBack
-                }
-            };
-            let record = record(partition, options, (&run, status), outcome);
-            record.write(&options.store)?;
+    let finished = options.store.recover(key, lock)?.into_iter();
+    Ok(finished.map(|finished| finished.run).collect())
+}
+
+/// Keeps records of publications for the history until the run that made them has its own: it may be killed before.
+#[derive(Clone, Debug)]
+pub struct Chronicle {
+    /// The run that finishes them.
+    pub run_id: String,
+    /// The clock.
+    pub now: fn() -> SystemTime,
+}
+
+impl Recorder for Chronicle {
+    fn record(&self, store: &Store, key: &str, finished: &Finished) -> Result<(), StoreError> {
+        let Finished { run, to, names } = finished;
+        let Ok(mut partition) = key.parse::<Partition>() else {
+            return Ok(());
+        };
+        partition.period.hour = names.first().and_then(|name| staged_hour(name));
+        let mut folders = names.clone();
+        // Of an earlier step of the same run.
+        let known = History::read_run(store, run)?;
+        let earlier = known.last(partition.pipeline.name(), partition.period);
+        for name in earlier.into_iter().flat_map(changed) {
+            if !folders.contains(&name) {
+                folders.push(name);
+            }
         }
-        runs.push(run);
+        let mut outcome = json!({ "recovered_by": self.run_id, "folders": folders });
+        let status = match to {
+            None => Status::Published,
+            Some(to) => {
+                outcome["to"] = to.as_str().into();
+                Status::RolledBack
+            }
+        };
+        record(partition, (self.now)(), (run, status), outcome).write(store)
     }
-    Ok(runs)
 }
 
 /// A partition that was brought back.
@@ -137,8 +161,8 @@ pub fn roll_partition_back(
     let name = |(kept, _): &(Replaced, PathBuf)| kept.name.clone();
     done.folders = folders.iter().map(name).collect();
     put_back(store, (&key, run), &lock, to, folders)?;
-    let record = record(partition, options, (run, Status::RolledBack), json!(done));
-    record.write(store)?;
+    let status = (run.as_str(), Status::RolledBack);
+    record(partition, (options.now)(), status, json!(done)).write(store)?;
     Ok(done)
 }
 
@@ -152,11 +176,11 @@ fn steps_of(partition: Partition) -> &'static [StepKind] {
 
 fn record(
     partition: Partition,
-    options: &RunOptions,
+    now: SystemTime,
     (run, status): (&str, Status),
     outcome: serde_json::Value,
 ) -> Record {
-    let clock = chrono::DateTime::<chrono::Utc>::from((options.now)());
+    let clock = chrono::DateTime::<chrono::Utc>::from(now);
     Record {
         run: run.to_owned(),
         job: String::new(),

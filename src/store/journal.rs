@@ -3,7 +3,7 @@
 //! ```text
 //! all folders staged and verified ─► lock still ours ─► journal ─► catalog gets hours that are new, still empty
 //!              ─► for each folder: lock still ours ─► old one to the trash, staged one in its place ─► versions switched
-//!              ─► catalog is told ─► _SUCCESS ─► journal removed
+//!              ─► catalog is told ─► _SUCCESS ─► history ─► journal removed
 //! ```
 //! Once there is a journal, everything that it names is complete: whoever finds it finishes the publication, in any state in
 //! which it was left. Before that nothing of what is published was touched. A journal has the name of its run, so that a run that was
@@ -119,6 +119,15 @@ pub(super) struct Journal {
 }
 
 impl Journal {
+    fn finished(&self) -> Finished {
+        let folders = folders(self).into_iter();
+        Finished {
+            run: self.run.clone(),
+            to: self.to.clone(),
+            names: folders.map(|(name, _)| name).collect(),
+        }
+    }
+
     /// True where nothing of it is there any more: its run was frozen just before it wrote it, and whoever took over meanwhile has
     /// removed what was staged.
     fn is_void(&self, store: &Store) -> Result<bool, StoreError> {
@@ -252,7 +261,7 @@ fn fence(lock: &DayLock) -> Result<(), PublishError> {
     })
 }
 
-/// What a killed run had begun to publish.
+/// A publication that is finished, perhaps for a run that was killed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Finished {
     /// Its name.
@@ -294,12 +303,7 @@ pub(super) fn recover(
             continue;
         }
         finish(store, (key, lock), &path, &journal)?;
-        let folders = folders(&journal).into_iter();
-        finished.push(Finished {
-            names: folders.map(|(name, _)| name).collect(),
-            run: journal.run,
-            to: journal.to,
-        });
+        finished.push(journal.finished());
     }
     Ok(finished)
 }
@@ -385,6 +389,8 @@ fn finish(
         put_success(store, target).map_err(half_done)?;
     }
     fail::point("after _SUCCESS");
+    store.record(key, &journal.finished()).map_err(half_done)?;
+    fail::point("after the record");
     let removed = store.files().remove(path).map_err(store.at(path));
     removed.map_err(half_done)?;
     fail::point("after the journal is removed");

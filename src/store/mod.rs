@@ -85,6 +85,7 @@ pub struct Store {
     work_dir: PathBuf,
     versioned: bool,
     listener: Option<Arc<dyn Listener>>,
+    recorder: Option<Arc<dyn Recorder>>,
 }
 
 /// Folders that have a new content.
@@ -121,6 +122,15 @@ pub trait Listener: Send + Sync {
     fn published(&self, store: &Store, publication: &Publication<'_>) -> Result<(), StoreError>;
 }
 
+/// Who keeps a record of each publication, before its journal is gone.
+pub trait Recorder: Send + Sync {
+    /// Keeps it; it may be told of one twice.
+    ///
+    /// # Errors
+    /// The publication stays half done and is told again.
+    fn record(&self, store: &Store, key: &str, finished: &Finished) -> Result<(), StoreError>;
+}
+
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.url(&self.root))
@@ -149,6 +159,7 @@ impl Store {
             work_dir: config.work_dir.clone(),
             versioned: config.is_versioned,
             listener: None,
+            recorder: None,
         })
     }
 
@@ -163,6 +174,7 @@ impl Store {
             work_dir: PathBuf::new(),
             versioned: false,
             listener: None,
+            recorder: None,
         }
     }
 
@@ -305,6 +317,20 @@ impl Store {
     pub fn telling(mut self, listener: Arc<dyn Listener>) -> Self {
         self.listener = Some(listener);
         self
+    }
+
+    /// Returns the warehouse with whoever keeps records of publications.
+    #[must_use]
+    pub fn recording(mut self, recorder: Arc<dyn Recorder>) -> Self {
+        self.recorder = Some(recorder);
+        self
+    }
+
+    fn record(&self, key: &str, finished: &Finished) -> Result<(), StoreError> {
+        match &self.recorder {
+            Some(recorder) => recorder.record(self, key, finished),
+            None => Ok(()),
+        }
     }
 
     /// Prepares whoever is told of publications for one.

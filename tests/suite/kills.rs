@@ -212,11 +212,11 @@ impl<'a> Site<'a> {
         self.rename_raw(HIDDEN, TWICE);
     }
 
-    /// A file of the day lands with the time of another day in its name.
-    pub(crate) fn land_for(&self, day: &str) {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join(format!("nfcapd.{day}1200"));
-        std::fs::copy(self.local.path(LANDING).join(HIDDEN), file).unwrap();
+    /// A raw file of this machine lands with a time in its name.
+    pub(crate) fn land_as(&self, file: &Path, time: &str) {
+        // Hadoop copies the folder with its name, and no run reads hidden ones.
+        let folder = tempfile::Builder::new().prefix("late").tempdir().unwrap();
+        std::fs::copy(file, folder.path().join(format!("nfcapd.{time}"))).unwrap();
         self.lab.land(self.how.name, folder.path());
     }
 
@@ -358,9 +358,10 @@ const BEGUN: [&str; 6] = [
     "before a name in journal",
     "after the journal",
 ];
-const TOLD: [&str; 3] = [
+const TOLD: [&str; 4] = [
     "after the catalog",
     "after _SUCCESS",
+    "after the record",
     "after the journal is removed",
 ];
 

@@ -2,6 +2,9 @@
 
 use std::process::Output;
 
+use klieg::wire::nfcapd::Compression;
+use klieg::wire::nfcapd::Encoder;
+
 use crate::kills::AGAIN;
 use crate::kills::DAY;
 use crate::kills::How;
@@ -36,9 +39,10 @@ fn points(layout: &str) -> Vec<(&'static str, Option<bool>)> {
     let told = [
         ("after the catalog", Some(true)),
         ("after _SUCCESS", Some(true)),
+        ("after the record", Some(true)),
         ("after the journal is removed", Some(true)),
     ];
-    [begun, moved, told].concat()
+    [&begun[..], &moved, &told].concat()
 }
 
 fn killed(site: &Site<'_>, args: &[&str], point: &str) -> Output {
@@ -112,9 +116,12 @@ fn an_hour_that_dies(site: &Site<'_>, layout: &str) {
     }
 }
 
-/// A day of which no record is: a folder without rows, not a missing one.
+/// A day whose raw file has no flows: a folder without rows, not a missing one.
 fn an_empty_day(site: &Site<'_>) {
-    site.land_for("20160720");
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    let encoder = Encoder::try_new(empty.as_file(), Compression::None, &[]).unwrap();
+    encoder.finish(1_469_016_000).unwrap();
+    site.land_as(empty.path(), "201607201200");
     site.run_ok(&["--date", EMPTY_DAY]);
     for table in ["flow", "flow_scores", "flow_groups"] {
         assert_eq!(site.count_on(table, 20), 0, "{table}");

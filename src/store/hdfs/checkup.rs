@@ -220,6 +220,14 @@ fn protection(conf: &HadoopConf) -> Finding {
             String::new()
         },
     );
+    let has_effect = authentication == "kerberos" || get("dfs.encrypt.data.transfer") == "true";
+    if !transfer.is_empty() && !has_effect {
+        return Finding::warn(
+            "protection",
+            format!("{found}: without Kerberos it has no effect, data goes as it is"),
+            "switch Kerberos on, or take dfs.data.transfer.protection out",
+        );
+    }
     if is_hidden && !suites.contains("AES") {
         return Finding::warn(
             "protection",
