@@ -14,7 +14,7 @@
 //! # Rooms
 //! A module imports only from rooms below it; `tests/suite/tidy.rs` enforces it.
 //! [`cli`] commands and output · [`job`] what to run and what happened · [`step`] tables to tables · [`detect`] models, orders,
-//! reasons · [`engine`] plans and the work in them · [`store`] files of the warehouse · [`catalog`] what Hive is told · [`synth`] labelled days · [`table`] the
+//! reasons · [`engine`] plans and the work in them, here or on workers ([`engine::cluster`]) · [`store`] files of the warehouse · [`catalog`] what Hive is told · [`synth`] labelled days · [`table`] the
 //! on-disk contract · [`config`] settings · [`ml`] topic model · [`word`] records to words · [`wire`] bytes to records ·
 //! [`parallel`] threads.
 

@@ -38,6 +38,7 @@ const DEPTHS: [usize; 2] = [100, 1000];
 Examples:
   klieg demo
   klieg demo --flows 3000000 --seed 7 --out /tmp/demo
+  klieg demo --cluster local:2
 
 OUT becomes a warehouse: look into it with
   klieg top flow --date 2016-07-08 -D warehouse=$PWD/OUT
@@ -55,6 +56,9 @@ pub(super) struct Args {
     /// Seed of all random numbers
     #[arg(long, default_value_t = 1, value_name = "S")]
     seed: u64,
+    /// Run plans on workers: local:N for N processes of this machine
+    #[arg(long, value_name = "local:N")]
+    cluster: Option<String>,
     /// Rows of the list
     #[arg(short = 'n', default_value_t = 20, value_name = "N")]
     rows: usize,
@@ -95,7 +99,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         &flags,
         None,
     )?;
-    let results = run::execute(&job, &[day.into()], &Range::ONE)?;
+    let range = Range {
+        cluster: args.cluster.clone(),
+        ..Range::ONE
+    };
+    let results = run::execute(&job, &[day.into()], &range)?;
     let code = results.exit_code();
     if code != 0 {
         return Ok(code);

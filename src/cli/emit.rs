@@ -5,14 +5,42 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::ValueEnum;
 
+use crate::cli::emit_worker::WorkerForm;
 use crate::cli::exit;
 use crate::cli::job_args::JobArgs;
+use crate::engine::cluster::Authority;
 use crate::job::Job;
 use crate::table::hive::Layout;
 
-/// Write the forms by which a scheduler runs a job
+/// Write the forms by which a scheduler runs a job, or a service manager a worker
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    form: Form,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Form {
+    /// Oozie: workflow and coordinator
+    Oozie(JobForm),
+    /// Airflow: DAG
+    Airflow(JobForm),
+    /// Azkaban: job of a flow
+    Azkaban(JobForm),
+    /// Line of a crontab
+    Cron(JobForm),
+    /// Worker as a hardened unit of systemd
+    Systemd(WorkerForm),
+    /// Workers as a service of YARN (Hadoop 3): a Yarnfile
+    Yarn(WorkerForm),
+    /// Workers as a Deployment of Kubernetes
+    Kubernetes(WorkerForm),
+    /// Key of a pool, for pool.secret on every node: a secret
+    PoolKey,
+}
+
+/// A job and how it is scheduled.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -25,9 +53,7 @@ Examples:
 The job and its configuration are checked first. Without --out the forms go to stdout. Every form
 runs the day, or with --hourly the hour, that has ended; late raw files make it `changed`, and any
 later run of the same day takes them in.")]
-pub(super) struct Args {
-    /// Which scheduler
-    scheduler: Scheduler,
+struct JobForm {
     #[command(flatten)]
     job: JobArgs,
     /// Folder for the forms; files that exist are not overwritten
@@ -47,18 +73,6 @@ pub(super) struct Args {
     hourly: bool,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum Scheduler {
-    /// Workflow and coordinator
-    Oozie,
-    /// DAG
-    Airflow,
-    /// Job of a flow
-    Azkaban,
-    /// Line of a crontab
-    Cron,
-}
-
 /// Airflow takes it for skipped.
 const SKIP: &str = "99";
 
@@ -70,9 +84,53 @@ fn parse_at(text: &str) -> Result<(u8, u8), String> {
 }
 
 /// Replacements of one form.
-type Values<'a> = Vec<(&'a str, String)>;
+pub(super) type Values<'a> = Vec<(&'a str, String)>;
 
 pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
+    match &args.form {
+        Form::Oozie(form) => form.emit(JobForm::oozie),
+        Form::Airflow(form) => form.emit(JobForm::airflow),
+        Form::Azkaban(form) => {
+            form.emit(|form, job| vec![(format!("{}.job", job.name), form.azkaban(job))])
+        }
+        Form::Cron(form) => {
+            form.emit(|form, job| vec![(format!("{}.cron", job.name), form.crontab(job))])
+        }
+        Form::Systemd(form) => show(form.out(), &form.systemd()?),
+        Form::Yarn(form) => show(form.out(), &form.yarn()?),
+        Form::Kubernetes(form) => show(form.out(), &form.kubernetes()?),
+        Form::PoolKey => {
+            let key = Authority::generate()?;
+            std::io::stdout().lock().write_all(key.text().as_bytes())?;
+            Ok(exit::DONE)
+        }
+    }
+}
+
+/// Names and texts of files.
+pub(super) type Forms = Vec<(String, String)>;
+
+impl JobForm {
+    fn emit(&self, forms: impl Fn(&Self, &Job) -> Forms) -> anyhow::Result<u8> {
+        let job = check(self)?;
+        show(self.out.as_deref(), &forms(self, &job))
+    }
+
+    fn oozie(&self, job: &Job) -> Forms {
+        vec![
+            ("workflow.xml".to_owned(), self.workflow(job)),
+            ("coordinator.xml".to_owned(), self.coordinator(job)),
+            ("job.properties".to_owned(), self.properties(job)),
+        ]
+    }
+
+    fn airflow(&self, job: &Job) -> Forms {
+        let name = job.name.replace(['-', '.'], "_");
+        vec![(format!("{name}.py"), self.dag(job))]
+    }
+}
+
+fn check(args: &JobForm) -> anyhow::Result<Job> {
     let job = args.job.job()?;
     if let Some(step) = job.step_of_days().filter(|_| args.hourly) {
         let text = format!(
@@ -89,12 +147,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         );
         return Err(exit::UsageText(text).into());
     }
-    let forms = args.forms(&job);
-    match &args.out {
-        Some(folder) => write(folder, &forms),
+    Ok(job)
+}
+
+/// To a folder, or to stdout.
+fn show(out: Option<&Path>, forms: &Forms) -> anyhow::Result<u8> {
+    match out {
+        Some(folder) => write(folder, forms),
         None => {
             let mut out = std::io::stdout().lock();
-            for (name, text) in &forms {
+            for (name, text) in forms {
                 if forms.len() > 1 {
                     writeln!(out, "==> {name} <==")?;
                 }
@@ -119,24 +181,7 @@ fn write(folder: &Path, forms: &[(String, String)]) -> anyhow::Result<u8> {
     Ok(exit::DONE)
 }
 
-impl Args {
-    fn forms(&self, job: &Job) -> Vec<(String, String)> {
-        let name = &job.name;
-        match self.scheduler {
-            Scheduler::Oozie => vec![
-                ("workflow.xml".to_owned(), self.workflow(job)),
-                ("coordinator.xml".to_owned(), self.coordinator(job)),
-                ("job.properties".to_owned(), self.properties(job)),
-            ],
-            Scheduler::Airflow => vec![(
-                format!("{}.py", name.replace(['-', '.'], "_")),
-                self.dag(job),
-            )],
-            Scheduler::Azkaban => vec![(format!("{name}.job"), self.azkaban(job))],
-            Scheduler::Cron => vec![(format!("{name}.cron"), self.crontab(job))],
-        }
-    }
-
+impl JobForm {
     /// What every form says.
     fn common(&self, job: &Job) -> Values<'static> {
         let (every, unit, format) = match self.hourly {
@@ -305,7 +350,7 @@ impl Args {
 }
 
 /// Puts values in the place of their names; what is put in is not looked at again.
-fn fill(form: &str, values: &Values<'_>) -> String {
+pub(super) fn fill(form: &str, values: &Values<'_>) -> String {
     let mut text = String::new();
     let mut rest = form;
     while let Some(start) = rest.find('@') {
@@ -327,7 +372,7 @@ fn fill(form: &str, values: &Values<'_>) -> String {
 }
 
 /// A word of a shell.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,+".contains(&byte);
     match !word.is_empty() && word.bytes().all(is_plain) {
         true => word.to_owned(),

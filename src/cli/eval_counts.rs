@@ -4,13 +4,17 @@ use std::io::Write as _;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
 use arrow::array::RecordBatch;
 use serde_json::json;
 
-use crate::engine::session::Engine;
+use crate::engine;
+use crate::engine::Engine as _;
+use crate::engine::Local;
+use crate::engine::Progress;
 use crate::engine::words;
 use crate::engine::words::WordsSpec;
 use crate::store::Store;
@@ -46,16 +50,20 @@ pub(super) fn run(args: &CountsArgs) -> anyhow::Result<u8> {
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    let engine = Engine::try_new(
+    let engine = Local::try_new(
         threads,
         MEMORY_BYTES,
         &std::env::temp_dir(),
         &Store::local(Path::new("/")),
     )?;
-    let batches = runtime.block_on(async {
-        let scan = engine.scan(&files, &WORD_COLUMNS).await?;
+    let mut batches: Vec<RecordBatch> = Vec::new();
+    runtime.block_on(async {
+        let scan = engine::scan(&engine, &files, &WORD_COLUMNS).await?;
         let plan = words::plan_counts(WordsSpec { compat_spot: false }, scan, threads.get())?;
-        engine.run(plan).await
+        let plan_of = |_| Ok(Arc::clone(&plan));
+        engine
+            .run(&plan_of, &mut batches, &Arc::new(Progress::default()))
+            .await
     })?;
     let value = json!({
         "pairs": batches.iter().map(RecordBatch::num_rows).sum::<usize>(),

@@ -7,6 +7,7 @@ use parquet::errors::ParquetError;
 use crate::catalog::MetastoreError;
 use crate::config;
 use crate::config::ConfError;
+use crate::engine::cluster::ClusterError;
 use crate::engine::ingest::IngestError;
 use crate::engine::source;
 use crate::job::DayError;
@@ -99,6 +100,9 @@ pub(super) fn code(error: &anyhow::Error) -> u8 {
         return metastore_code(error);
     }
     for cause in error.chain() {
+        if let Some(error) = cause.downcast_ref() {
+            return cluster_code(error);
+        }
         if let Some(source::Error::Format(_)) = cause.downcast_ref() {
             return REJECTED;
         }
@@ -126,6 +130,22 @@ pub(super) fn metastore_code(error: &MetastoreError) -> u8 {
         MetastoreError::Conf(error) => conf_code(error),
         MetastoreError::NoUri | MetastoreError::Uri(_) => USAGE,
         MetastoreError::Call { error, .. } => write_code(error),
+    }
+}
+
+/// Returns the exit code of what workers, or their keys, have stopped.
+pub(super) fn cluster_code(error: &ClusterError) -> u8 {
+    match error {
+        ClusterError::Name(_)
+        | ClusterError::Open { .. }
+        | ClusterError::Secret { .. }
+        | ClusterError::Bind { .. }
+        | ClusterError::Host
+        | ClusterError::Tls(_) => USAGE,
+        ClusterError::Busy(error) => lock_code(error),
+        ClusterError::Store(error) => write_code(&error.error),
+        ClusterError::NoWorkers { .. } | ClusterError::Worker(_) => UNAVAILABLE,
+        ClusterError::Tries { .. } => FAILED,
     }
 }
 
@@ -207,6 +227,7 @@ pub(super) fn day_code(error: &DayError) -> u8 {
         DayError::Publish(error) => publish_code(error),
         DayError::Store(store) => write_code(&store.error),
         DayError::Engine(_) => FAILED,
+        DayError::Cluster(error) => cluster_code(error),
         DayError::Step { error, .. } => step_code(error),
     }
 }
@@ -243,7 +264,9 @@ fn io_of(error: &DayError) -> Option<&io::Error> {
             | StepError::Ingest(IngestError::Write { error, .. }) => io_of_parquet(error),
             _ => None,
         },
-        DayError::Lock(_) | DayError::Publish(_) | DayError::Engine(_) => None,
+        DayError::Lock(_) | DayError::Publish(_) | DayError::Engine(_) | DayError::Cluster(_) => {
+            None
+        }
     }
 }
 
@@ -264,6 +287,7 @@ fn step_code(error: &StepError) -> u8 {
         }
         StepError::Store(store) => write_code(&store.error),
         StepError::Publish(error) => publish_code(error),
+        StepError::Cluster(error) => cluster_code(error),
         StepError::Rejected { .. } | StepError::Unreadable { .. } | StepError::Emptied { .. } => {
             REJECTED
         }

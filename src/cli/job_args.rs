@@ -2,12 +2,14 @@
 
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use clap::ValueEnum;
 
 use crate::cli::exit;
 use crate::cli::run;
+use crate::config;
 use crate::config::Layers;
 use crate::job::Job;
 use crate::job::Reprocess;
@@ -118,6 +120,11 @@ fn parse_pair(text: &str) -> Result<(String, String), String> {
     Ok((pair.0.trim().to_owned(), pair.1.trim().to_owned()))
 }
 
+/// Parses 90s, 10m, 6h.
+pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
+    config::parse_time(text).ok_or_else(|| format!("`{text}` is no time such as 90s, 10m, 6h"))
+}
+
 impl SiteArgs {
     /// Defaults, environment and site file.
     fn base(&self) -> anyhow::Result<Layers> {
@@ -189,8 +196,14 @@ impl JobArgs {
 
     /// Reads and checks the job.
     pub(super) fn job(&self) -> anyhow::Result<Job> {
+        self.job_with(&[])
+    }
+
+    /// The same with options of a command, which are keys, over all else.
+    pub(super) fn job_with(&self, options: &[(String, String)]) -> anyhow::Result<Job> {
         let layers = self.site.base()?;
         let mut flags = self.site.defines.clone();
+        flags.extend_from_slice(options);
         flags.extend(
             self.threads
                 .map(|threads| ("threads".to_owned(), threads.to_string())),

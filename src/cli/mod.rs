@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod doctor;
 mod emit;
+mod emit_worker;
 mod eval;
 mod eval_counts;
 mod exit;
@@ -27,6 +28,7 @@ mod status;
 mod synth;
 mod top;
 mod unlock;
+mod worker;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -46,6 +48,7 @@ struct Cli {
 enum Command {
     Demo(demo::Args),
     Run(run::Args),
+    Worker(worker::Args),
     Plan(plan::Args),
     Check(check::Args),
     Top(top::Args),
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Run(args) => run::run(args),
+        Command::Worker(args) => worker::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Check(args) => check::run(args),
         Command::Top(args) => top::run(args),

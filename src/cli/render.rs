@@ -146,6 +146,13 @@ pub(super) fn say(text: &str) {
     tell(Severity::Info, text);
 }
 
+/// Writes one line with the time to stderr: of a process that stays.
+pub(super) fn log(text: &str) {
+    let now = chrono::DateTime::<chrono::Utc>::from(run::now());
+    let time = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+    say(&format!("{time} {text}"));
+}
+
 /// Writes to stderr what was not done and why.
 pub(super) fn fail(text: &str) {
     tell(Severity::Failure, text);

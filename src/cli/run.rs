@@ -16,6 +16,7 @@ use crate::cli::exit;
 use crate::cli::job_args::DayArgs;
 use crate::cli::job_args::JobArgs;
 use crate::cli::job_args::ReprocessArg;
+use crate::cli::job_args::parse_time;
 use crate::cli::lineage;
 use crate::cli::metrics;
 use crate::cli::outcome;
@@ -23,8 +24,8 @@ use crate::cli::outcome::Properties;
 use crate::cli::outcome::Results;
 use crate::cli::render;
 use crate::cli::render::Renderer;
-use crate::config;
 use crate::config::Config;
+use crate::engine::cluster::Lazy;
 use crate::job;
 use crate::job::Chronicle;
 use crate::job::DayError;
@@ -34,7 +35,6 @@ use crate::job::RunOptions;
 use crate::step::Events;
 use crate::step::Severity;
 use crate::store;
-use crate::store::Store;
 use crate::table::period::Period;
 
 /// Run a job on one day or a range of days
@@ -72,7 +72,46 @@ pub(super) struct Args {
     #[arg(long, value_name = "N")]
     max_failures: Option<NonZeroUsize>,
     #[command(flatten)]
+    cluster: ClusterArgs,
+    #[command(flatten)]
     scheduler: SchedulerArgs,
+}
+
+/// Which workers run the plans.
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Workers")]
+struct ClusterArgs {
+    /// Run plans on workers: the name of a pool whose klieg worker processes look for drivers, or local:N for N processes
+    /// of this machine, which end with the run
+    #[arg(long, value_name = "POOL")]
+    cluster: Option<String>,
+    /// Wait for so many workers before the first plan; the same as -D pool.min_workers=N
+    #[arg(long, value_name = "N", requires = "cluster")]
+    min_workers: Option<usize>,
+    /// Wait so long for a pool that another driver uses and for its workers; the same as -D pool.patience=TIME
+    #[arg(long, value_name = "TIME", requires = "cluster")]
+    pool_wait: Option<String>,
+    /// Run a plan in which something went wrong so often again; the same as -D cluster.max_reruns=N
+    #[arg(long, value_name = "N", requires = "cluster")]
+    max_reruns: Option<u32>,
+}
+
+impl ClusterArgs {
+    /// Returns the options that are keys of the configuration.
+    fn settings(&self) -> Vec<(String, String)> {
+        let number = |value: Option<usize>| value.map(|value| value.to_string());
+        let options = [
+            ("pool.min_workers", number(self.min_workers)),
+            ("pool.patience", self.pool_wait.clone()),
+            (
+                "cluster.max_reruns",
+                number(self.max_reruns.and_then(|n| usize::try_from(n).ok())),
+            ),
+        ];
+        let given = options.into_iter();
+        let given = given.filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        given.collect()
+    }
 }
 
 /// How a scheduler calls and is answered.
@@ -130,10 +169,6 @@ enum Log {
     Json,
 }
 
-fn parse_time(text: &str) -> Result<Duration, String> {
-    config::parse_time(text).ok_or_else(|| format!("`{text}` is no time such as 90s, 10m, 6h"))
-}
-
 /// How a range is done.
 pub(super) struct Range {
     pub(super) reprocess: Reprocess,
@@ -142,6 +177,8 @@ pub(super) struct Range {
     pub(super) adopt: bool,
     pub(super) lock_wait: Duration,
     pub(super) timeout: Option<Duration>,
+    /// Workers; `None` for plans in this process.
+    pub(super) cluster: Option<String>,
 }
 
 impl Range {
@@ -153,11 +190,12 @@ impl Range {
         adopt: false,
         lock_wait: Duration::ZERO,
         timeout: None,
+        cluster: None,
     };
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
-    let job = args.job.job()?;
+    let job = args.job.job_with(&args.cluster.settings())?;
     let mut days = args.days.periods(&job)?;
     if args.backwards {
         days.reverse();
@@ -169,6 +207,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         adopt: args.adopt,
         lock_wait: args.scheduler.lock_wait,
         timeout: args.scheduler.timeout,
+        cluster: args.cluster.cluster.clone(),
     };
     let scheduler = &args.scheduler;
     render::set_form(match (scheduler.quiet, scheduler.log) {
@@ -257,7 +296,7 @@ pub(super) fn execute(job: &Job, periods: &[Period], range: &Range) -> anyhow::R
         _ => Renderer::of_lines(),
     };
     render::set_run(&options.run_id);
-    listen(&runtime, &options.store, &options.run_id, range.timeout)?;
+    listen(&runtime, &options, range.timeout)?;
     let results = job::run_days(job, periods, &options, &events, runtime.handle())?;
     Ok(Results {
         run_id: options.run_id,
@@ -272,9 +311,15 @@ pub(super) fn options(config: &Config, range: &Range) -> anyhow::Result<RunOptio
         run_id: run_id.clone(),
         now,
     };
+    let store = job::open_store(config)?.recording(Arc::new(chronicle));
+    let cluster = match &range.cluster {
+        Some(name) => Some(Arc::new(Lazy::try_new(name, config, &store, &run_id)?)),
+        None => None,
+    };
     Ok(RunOptions {
-        store: job::open_store(config)?.recording(Arc::new(chronicle)),
+        store,
         run_id,
+        cluster,
         reprocess: range.reprocess,
         parallel: range.parallel,
         failures_max: range.failures_max,
@@ -294,8 +339,7 @@ pub(super) fn tell_failure(events: &dyn Events, day: Period, error: &DayError) {
 /// Stops on SIGINT and SIGTERM, and after the longest time.
 fn listen(
     runtime: &Runtime,
-    store: &Store,
-    run_id: &str,
+    options: &RunOptions,
     timeout: Option<Duration>,
 ) -> anyhow::Result<()> {
     let _entered = runtime.enter();
@@ -304,19 +348,19 @@ fn listen(
         (SignalKind::terminate(), 143),
     ] {
         let mut signal = signal(kind).context("cannot listen for signals")?;
-        let (store, run_id) = (store.clone(), run_id.to_owned());
+        let options = options.clone();
         drop(runtime.spawn(async move {
             if signal.recv().await.is_some() {
-                stop_now((&store, &run_id), "by a signal", code);
+                stop_now(&options, "by a signal", code);
             }
         }));
     }
     if let Some(timeout) = timeout {
-        let (store, run_id) = (store.clone(), run_id.to_owned());
+        let options = options.clone();
         drop(runtime.spawn(async move {
             tokio::time::sleep(timeout).await;
             let why = format!("after --timeout {} s", timeout.as_secs_f64());
-            stop_now((&store, &run_id), &why, TIMED_OUT);
+            stop_now(&options, &why, TIMED_OUT);
         }));
     }
     Ok(())
@@ -326,12 +370,15 @@ fn listen(
 const TIMED_OUT: i32 = 124;
 
 /// Ends the process between two exchanges; what is staged is removed.
-fn stop_now((store, run_id): (&Store, &str), why: &str, code: i32) {
+fn stop_now(options: &RunOptions, why: &str, code: i32) {
     store::stop_publishing();
     render::fail(&format!(
         "stopped {why}; nothing of the step at work was published"
     ));
-    store::remove_staging(store, run_id);
+    store::remove_staging(&options.store, &options.run_id);
+    if let Some(cluster) = &options.cluster {
+        cluster.retract();
+    }
     std::process::exit(code);
 }
 

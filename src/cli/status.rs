@@ -5,6 +5,7 @@ use std::io::Write as _;
 use crate::cli::exit;
 use crate::cli::job_args::Output;
 use crate::cli::job_args::SiteArgs;
+use crate::engine::cluster::Driver;
 use crate::job::Overview;
 use crate::job::PipelineOverview;
 use crate::store::Store;
@@ -36,6 +37,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         for pipeline in &overview.pipelines {
             print(&mut out, pipeline)?;
         }
+        for driver in &overview.drivers {
+            print_driver(&mut out, driver)?;
+        }
         for (partition, owner) in &overview.live {
             writeln!(out, "at work    {partition}: {owner}")?;
         }
@@ -52,6 +56,50 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     } else {
         0
     })
+}
+
+/// A driver that uses a pool, its workers, and the stage that runs.
+fn print_driver(out: &mut impl std::io::Write, driver: &Driver) -> std::io::Result<()> {
+    let Driver {
+        pool,
+        run,
+        process,
+        version,
+        workers,
+        stages,
+    } = driver;
+    writeln!(
+        out,
+        "pool       {pool}: run {run}, process {process}, klieg {version}, {} workers",
+        workers.len()
+    )?;
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    for worker in workers {
+        let barred = match text(&worker["barred"]) {
+            barred if barred.is_empty() => String::new(),
+            barred => format!(", no tasks: {barred}"),
+        };
+        writeln!(
+            out,
+            "  worker   {}: {} slots, {}, seen {:.1} s before{barred}",
+            text(&worker["address"]),
+            worker["slots"],
+            text(&worker["about"]),
+            worker["silent_s"].as_f64().unwrap_or(0.0),
+        )?;
+    }
+    for stage in stages.iter().filter(|stage| stage["running"] != 0) {
+        writeln!(
+            out,
+            "  stage    {} ({}): {} of {} tasks done, {} running",
+            stage["stage"],
+            text(&stage["work"]),
+            stage["done"],
+            stage["tasks"],
+            stage["running"],
+        )?;
+    }
+    Ok(())
 }
 
 fn print(out: &mut impl std::io::Write, overview: &PipelineOverview) -> std::io::Result<()> {

@@ -23,12 +23,15 @@ pub use hadoop::ConfError;
 pub use hadoop::HadoopConf;
 pub use settings::Catalog;
 pub use settings::CatalogKind;
+pub use settings::Cluster;
 pub use settings::Config;
 pub use settings::EventTime;
 pub use settings::Hadoop;
 pub use settings::Ingest;
 pub use settings::Location;
+pub use settings::Pool;
 pub use settings::Suspicious;
+pub use settings::Tls;
 
 /// Parses 250ms, 90s, 5m, 1h, 2d.
 #[must_use]

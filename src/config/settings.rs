@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -163,6 +164,51 @@ pub struct Catalog {
     pub patience: Duration,
 }
 
+/// Certificates of the site, PEM files.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Tls {
+    /// Who issued the certificates of all.
+    pub authority: PathBuf,
+    /// The certificate of this machine, whose names are those that others call it by.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// Keys under `pool`, and the certificates of the site.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    /// The key that every node has; `None` for one of each run in the pool file.
+    pub secret: Option<PathBuf>,
+    /// Certificates of the site, `cluster.tls`; `None` for certificates of each run.
+    pub tls: Option<Tls>,
+    /// How long a pool that another driver uses, and its workers, are waited for.
+    pub wait: Duration,
+    /// Workers that are waited for.
+    pub min_workers: usize,
+    /// How often a worker looks for a driver.
+    pub poll: Duration,
+}
+
+/// Keys under `cluster`.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// Where drivers and workers listen.
+    pub bind: IpAddr,
+    /// The port of drivers, 0 for any.
+    pub port: u16,
+    /// Name or address by which others call this machine; `None` for that where it listens.
+    pub external_host: Option<String>,
+    /// A worker or driver that is silent for so long is gone.
+    pub worker_timeout: Duration,
+    /// The longest time of one job.
+    pub job_timeout: Duration,
+    /// How often a job is run again.
+    pub max_reruns: u32,
+    /// The largest message.
+    pub message_bytes: usize,
+}
+
 /// The checked configuration of a run.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -182,6 +228,10 @@ pub struct Config {
     pub hadoop: Hadoop,
     /// What catalogs are told.
     pub catalog: Catalog,
+    /// How drivers and workers meet.
+    pub pool: Pool,
+    /// How they work together.
+    pub cluster: Cluster,
     /// Threads.
     pub threads: NonZeroUsize,
     /// Bytes that plans may take.

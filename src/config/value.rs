@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::config::Catalog;
 use crate::config::CatalogKind;
+use crate::config::Cluster;
 use crate::config::Config;
 use crate::config::Error;
 use crate::config::EventTime;
@@ -16,7 +17,9 @@ use crate::config::HadoopLayer;
 use crate::config::Ingest;
 use crate::config::Location;
 use crate::config::Origin;
+use crate::config::Pool;
 use crate::config::Suspicious;
+use crate::config::Tls;
 
 const TIME: &str = "a time such as 90s, 5m, 1h";
 
@@ -59,6 +62,8 @@ pub(super) fn check(
         keep: values.time("keep")?,
         hadoop: hadoop(&values, layer)?,
         catalog,
+        pool: pool(&values)?,
+        cluster: cluster(&values)?,
         threads: NonZeroUsize::new(threads).unwrap_or_else(processors),
         memory_bytes: values.parsed("memory", "a size such as 2GiB, at least 64MiB", |text| {
             bytes(text).filter(|&size| size >= 64 << 20)
@@ -121,6 +126,66 @@ fn catalog(values: &Values<'_>) -> Result<Catalog, Error> {
         conf_dir: values.text("catalog.conf_dir").map(PathBuf::from),
         call_timeout: values.time("catalog.call_timeout")?,
         patience: values.time("catalog.patience")?,
+    })
+}
+
+fn pool(values: &Values<'_>) -> Result<Pool, Error> {
+    let path = |key: &str| values.text(key).map(PathBuf::from);
+    let (authority, certificate, key) = (
+        path("cluster.tls.ca"),
+        path("cluster.tls.cert"),
+        path("cluster.tls.key"),
+    );
+    let is_partly = authority.is_some() || certificate.is_some() || key.is_some();
+    let tls = match (authority, certificate, key) {
+        (Some(authority), Some(certificate), Some(key)) => Some(Tls {
+            authority,
+            certificate,
+            key,
+        }),
+        _ => None,
+    };
+    let missing = ["cluster.tls.ca", "cluster.tls.cert", "cluster.tls.key"];
+    if tls.is_none()
+        && is_partly
+        && let Some(key) = missing.into_iter().find(|key| values.text(key).is_none())
+    {
+        return values.parsed(key, "a file, as the other two of cluster.tls are", |_| None);
+    }
+    Ok(Pool {
+        secret: path("pool.secret"),
+        tls,
+        wait: values.time("pool.patience")?,
+        min_workers: values.number("pool.min_workers", 1, 100_000)?,
+        poll: values.time("pool.poll")?,
+    })
+}
+
+fn cluster(values: &Values<'_>) -> Result<Cluster, Error> {
+    let seconds = |key: &str, least: u64| {
+        values.parsed(key, &format!("a time of {least}s or more"), |text| {
+            let time = milliseconds(text).map(Duration::from_millis);
+            time.filter(|time| *time >= Duration::from_secs(least))
+        })
+    };
+    Ok(Cluster {
+        bind: values.parsed("cluster.bind", "an address such as 0.0.0.0", |text| {
+            text.parse().ok()
+        })?,
+        port: values.number("cluster.port", 0, u16::MAX)?,
+        external_host: values.text("cluster.external_host"),
+        // A busy worker asks for work every five seconds.
+        worker_timeout: seconds("cluster.worker_timeout", 7)?,
+        job_timeout: seconds("cluster.job_timeout", 1)?,
+        max_reruns: values.number("cluster.max_reruns", 0, 1000)?,
+        message_bytes: values.parsed(
+            "cluster.message_size",
+            "a size such as 64MiB, at most 1GiB",
+            |text| {
+                let size = bytes(text).filter(|size| (1 << 20..=1 << 30).contains(size));
+                size.and_then(|size| usize::try_from(size).ok())
+            },
+        )?,
     })
 }
 

@@ -15,6 +15,9 @@ use arrow::array::RecordBatch;
 use serde::Deserialize;
 use serde::Serialize;
 
+pub use crate::engine::ingest_error::Failed;
+pub use crate::engine::ingest_error::IngestError;
+
 use crate::config::EventTime;
 use crate::engine::hour_writer::HourWriters;
 use crate::engine::source;
@@ -59,6 +62,18 @@ pub struct IngestSpec {
     pub tag: String,
     /// Threads for one split.
     pub threads: NonZeroUsize,
+}
+
+impl IngestSpec {
+    /// The same, made in a folder of its own below `spool` where the files are delivered from there.
+    pub(super) fn spooled(&self, spool: &Path, split: u32) -> Self {
+        let mut spec = self.clone();
+        if spec.deliver.is_some() {
+            let folder = spool.join(&self.tag).join(split.to_string());
+            spec.staging = folder.display().to_string();
+        }
+        spec
+    }
 }
 
 /// A raw file as it was when the run was planned.
@@ -163,6 +178,8 @@ pub struct Part {
 /// What became of a split.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct SplitReport {
+    /// Number of the split.
+    pub split: u32,
     /// Counts by file, in order.
     pub files: Vec<(String, Counts)>,
     /// Table files by hour.
@@ -175,39 +192,6 @@ pub struct SplitReport {
     pub unmapped: u64,
     /// Elements and records of kinds that nothing is made of.
     pub unknown: u64,
-}
-
-/// Why a split failed.
-#[derive(Debug, thiserror::Error)]
-pub enum IngestError {
-    /// A raw file.
-    #[error("{path}: {error}")]
-    Read {
-        /// The file.
-        path: String,
-        /// What the file system says.
-        error: std::io::Error,
-    },
-    /// A raw file that is not the one that was planned.
-    #[error(
-        "{path}: still being written ({planned} bytes when the run was planned, {now} now); run again when it is complete"
-    )]
-    Changed {
-        /// The file.
-        path: String,
-        /// Length when planned.
-        planned: u64,
-        /// Length after reading.
-        now: u64,
-    },
-    /// A table file.
-    #[error("{path}: {error}")]
-    Write {
-        /// The file or folder.
-        path: String,
-        /// What went wrong.
-        error: parquet::errors::ParquetError,
-    },
 }
 
 /// What a block gave.
@@ -264,7 +248,10 @@ pub fn run(
 ) -> Result<SplitReport, IngestError> {
     let mut output = Output {
         writers: HourWriters::new(spec, split.id),
-        report: SplitReport::default(),
+        report: SplitReport {
+            split: split.id,
+            ..SplitReport::default()
+        },
         listed: BTreeMap::new(),
     };
     for file in &split.files {

@@ -26,9 +26,12 @@ use arrow::datatypes::SchemaRef;
 use arrow::datatypes::UInt32Type;
 use datafusion::error::DataFusionError;
 use serde::Deserialize;
+use serde::Deserializer;
 use serde::Serialize;
+use serde::Serializer;
 
-use crate::engine::session::Progress;
+use crate::engine::Progress;
+use crate::engine::Sink;
 use crate::engine::words::WordInput;
 use crate::engine::words::WordsSpec;
 use crate::table::flow;
@@ -60,10 +63,20 @@ pub struct ProbePair {
     pub ip: u128,
     /// Bits of the word.
     pub word: u64,
-    /// Its score, where it is below the bound.
+    /// Its score, where it is below the bound. Its bits travel: texts of numbers are read with an error in the last place.
+    #[serde(serialize_with = "to_bits", deserialize_with = "of_bits")]
     pub score: Option<f64>,
     /// Its number, where it is a chosen group.
     pub group: Option<u32>,
+}
+
+#[expect(clippy::ref_option, reason = "as serde asks")]
+fn to_bits<S: Serializer>(score: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    score.map(f64::to_bits).serialize(serializer)
+}
+
+fn of_bits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    Option::<u64>::deserialize(deserializer).map(|bits| bits.map(f64::from_bits))
 }
 
 /// Index into the pairs by IP and word; looked up, never iterated.
@@ -116,13 +129,16 @@ pub struct GroupFlows {
 /// What the scan found.
 #[derive(Debug, Default)]
 pub struct Found {
+    /// Rows that were looked at.
+    pub rows: u64,
+    limit: usize,
     /// The flows of lowest score, ties by [`FlowResult::order`].
     pub flows: Vec<(f64, FlowResult)>,
     /// Groups by number.
     pub groups: BTreeMap<u32, GroupFlows>,
 }
 
-/// `group` null for flows below the bound, whose `score` is not null; then `first_s`, `last_s` and the columns of the scan.
+/// `group` null for flows below the bound, whose `score` is not null; both null for the number of rows, in `first_s`; then `first_s`, `last_s` and the columns of the scan.
 #[must_use]
 pub fn schema() -> SchemaRef {
     let mut fields = vec![
@@ -221,7 +237,13 @@ pub(super) fn run(
     for (group, (row, first, last)) in groups {
         picked.push(row, Some(group), None, Some((first, last)));
     }
-    progress.add(0, batch.num_rows() as u64);
+    let rows = batch.num_rows();
+    if rows > 0 {
+        // Says how many rows were looked at.
+        let count = i64::try_from(rows).unwrap_or(i64::MAX);
+        picked.push(0, None, None, Some((count, count)));
+    }
+    progress.add(0, rows as u64);
     picked_batch(picked, batch)
 }
 
@@ -297,12 +319,12 @@ impl FlowRows<'_> {
     }
 }
 
-impl Found {
-    /// Takes the rows of a batch that the probe gave; keeps the `limit` flows of lowest score.
-    ///
-    /// # Errors
-    /// A batch of another plan.
-    pub fn add(&mut self, batch: &RecordBatch, limit: usize) -> Result<(), DataFusionError> {
+impl Sink for Found {
+    fn begin(&mut self) {
+        *self = Self::new(self.limit);
+    }
+
+    fn add(&mut self, batch: RecordBatch) -> Result<(), DataFusionError> {
         let wrong = || DataFusionError::Internal("probe has unexpected columns".to_owned());
         let groups = batch
             .column(0)
@@ -312,32 +334,46 @@ impl Found {
             .column(1)
             .as_primitive_opt::<Float64Type>()
             .ok_or_else(wrong)?;
-        let firsts = batch
-            .column(2)
-            .as_primitive_opt::<Int64Type>()
-            .ok_or_else(wrong)?;
-        let lasts = batch
-            .column(3)
-            .as_primitive_opt::<Int64Type>()
-            .ok_or_else(wrong)?;
-        let rows = FlowRows { batch, skip: 4 };
+        let long = |index: usize| {
+            let column = batch.column(index);
+            column.as_primitive_opt::<Int64Type>().ok_or_else(wrong)
+        };
+        let (firsts, lasts) = (long(2)?, long(3)?);
+        let rows = FlowRows {
+            batch: &batch,
+            skip: 4,
+        };
         for (row, group) in groups.iter().enumerate() {
-            let flow = rows.get(row);
-            let Some(group) = group else {
-                self.flows.push((scores.value(row), flow));
-                continue;
-            };
-            let found = GroupFlows {
-                first_s: firsts.value(row),
-                last_s: lasts.value(row),
-                sample: flow,
-            };
-            self.add_group(group, found);
+            match group {
+                Some(group) => {
+                    let found = GroupFlows {
+                        first_s: firsts.value(row),
+                        last_s: lasts.value(row),
+                        sample: rows.get(row),
+                    };
+                    self.add_group(group, found);
+                }
+                None if scores.is_valid(row) => {
+                    self.flows.push((scores.value(row), rows.get(row)));
+                }
+                None => self.rows += u64::try_from(firsts.value(row)).unwrap_or(0),
+            }
         }
-        if self.flows.len() > limit.saturating_mul(2) {
-            self.cut(limit);
+        if self.flows.len() > self.limit.saturating_mul(2) {
+            self.cut();
         }
         Ok(())
+    }
+}
+
+impl Found {
+    /// Takes the rows that the probe gives; keeps the `limit` flows of lowest score.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            ..Self::default()
+        }
     }
 
     fn add_group(&mut self, group: u32, found: GroupFlows) {
@@ -356,13 +392,13 @@ impl Found {
         }
     }
 
-    /// Sorts the flows and keeps the first `limit`.
-    pub fn cut(&mut self, limit: usize) {
+    /// Sorts the flows and keeps the first ones.
+    pub fn cut(&mut self) {
         self.flows.sort_by(|left, right| {
             left.0
                 .total_cmp(&right.0)
                 .then_with(|| left.1.order(&right.1))
         });
-        self.flows.truncate(limit);
+        self.flows.truncate(self.limit);
     }
 }

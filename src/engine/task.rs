@@ -1,9 +1,12 @@
-//! The one operator of ours: rows in, a task's work, rows out.
+//! The one operator of ours: rows in, a task's work, rows out; and how it travels to workers.
 //!
 //! It is interior and keeps partitions, so that an engine that cuts plans into tasks cuts its input, never the operator itself;
-//! what it works on comes as rows, never from the index of a partition. [`TaskSpec`] is serialised whole.
+//! what it works on comes as rows, never from the index of a partition. [`TaskSpec`] is serialised whole, and is its whole wire format.
 
 use std::fmt;
+use std::path::Component;
+use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::Array as _;
@@ -27,16 +30,20 @@ use datafusion::physical_plan::PlanProperties;
 use datafusion::physical_plan::execution_plan::Boundedness;
 use datafusion::physical_plan::execution_plan::EmissionType;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion_proto::physical_plan::PhysicalExtensionCodec;
+use datafusion_proto::physical_plan::PhysicalProtoConverterExtension;
 use futures::StreamExt as _;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::engine::Progress;
 use crate::engine::ingest;
+use crate::engine::ingest::Failed;
 use crate::engine::ingest::IngestSpec;
 use crate::engine::ingest::Split;
+use crate::engine::ingest::SplitReport;
 use crate::engine::probe;
 use crate::engine::probe::ProbeSpec;
-use crate::engine::session::Progress;
 use crate::engine::words;
 use crate::engine::words::WordsSpec;
 use crate::store::Store;
@@ -64,7 +71,20 @@ impl TaskSpec {
     }
 }
 
-/// One column of JSON texts: splits, and their reports.
+/// What became of a split, as its row says.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) enum Done {
+    /// Decoded and written.
+    Report(SplitReport),
+    /// Its input fails, here and anywhere.
+    Failed(Failed),
+}
+
+/// Folder of this machine for table files on their way to the warehouse; set where workers run, each task has its own below it.
+#[derive(Clone, Debug)]
+pub(super) struct Spool(pub(super) PathBuf);
+
+/// One column of JSON texts: splits, and what became of them.
 #[must_use]
 pub fn text_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("json", DataType::Utf8, false)]))
@@ -79,6 +99,12 @@ pub struct TaskExec {
 }
 
 impl TaskExec {
+    /// What it does.
+    #[must_use]
+    pub fn spec(&self) -> &TaskSpec {
+        &self.spec
+    }
+
     /// Puts the work on top of `input`.
     #[must_use]
     pub fn new(spec: TaskSpec, input: Arc<dyn ExecutionPlan>) -> Self {
@@ -148,33 +174,39 @@ impl ExecutionPlan for TaskExec {
     ) -> Result<SendableRecordBatchStream, DataFusionError> {
         let input = self.input.execute(partition, Arc::clone(&context))?;
         let spec = Arc::clone(&self.spec);
-        let progress = context
-            .session_config()
-            .get_extension::<Progress>()
-            .unwrap_or_default();
-        let store = context.session_config().get_extension::<Store>();
+        let config = context.session_config();
+        let place = Place {
+            progress: config.get_extension::<Progress>().unwrap_or_default(),
+            store: config.get_extension::<Store>(),
+            spool: config.get_extension::<Spool>(),
+        };
         let rows = input.then(move |batch| {
-            let (spec, progress, store) = (Arc::clone(&spec), Arc::clone(&progress), store.clone());
-            async move { work(spec, batch?, progress, store).await }
+            let (spec, place) = (Arc::clone(&spec), place.clone());
+            async move { work(spec, batch?, place).await }
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
     }
 }
 
+/// What a task finds where it runs.
+#[derive(Clone)]
+struct Place {
+    progress: Arc<Progress>,
+    store: Option<Arc<Store>>,
+    spool: Option<Arc<Spool>>,
+}
+
 async fn work(
     spec: Arc<TaskSpec>,
     batch: RecordBatch,
-    progress: Arc<Progress>,
-    store: Option<Arc<Store>>,
+    place: Place,
 ) -> Result<RecordBatch, DataFusionError> {
     match &*spec {
-        TaskSpec::Words(spec) => words::run(spec, &batch, &progress),
-        TaskSpec::Probe(spec) => probe::run(spec, &batch, &progress),
+        TaskSpec::Words(spec) => words::run(spec, &batch, &place.progress),
+        TaskSpec::Probe(spec) => probe::run(spec, &batch, &place.progress),
         TaskSpec::Ingest(_) => {
             // Hours of decoding must not hold the thread that other tasks wait for.
-            let done = tokio::task::spawn_blocking(move || {
-                ingest_batch(&spec, &batch, &progress, store.as_deref())
-            });
+            let done = tokio::task::spawn_blocking(move || ingest_batch(&spec, &batch, &place));
             done.await.map_err(external)?
         }
     }
@@ -183,28 +215,98 @@ async fn work(
 fn ingest_batch(
     spec: &TaskSpec,
     batch: &RecordBatch,
-    progress: &Progress,
-    store: Option<&Store>,
+    place: &Place,
 ) -> Result<RecordBatch, DataFusionError> {
-    let (TaskSpec::Ingest(spec), Some(store)) = (spec, store) else {
+    let (TaskSpec::Ingest(spec), Some(store)) = (spec, &place.store) else {
         return Err(DataFusionError::Internal(
             "no ingest of a warehouse".to_owned(),
         ));
     };
     let texts = batch.column(0).as_any().downcast_ref::<StringArray>();
     let texts = texts.ok_or_else(|| DataFusionError::Internal("splits are texts".to_owned()))?;
-    let mut reports = Vec::with_capacity(texts.len());
+    let mut done = Vec::with_capacity(texts.len());
     for text in texts.iter().flatten() {
         let split: Split = serde_json::from_str(text).map_err(external)?;
+        let spec = match &place.spool {
+            Some(spool) => {
+                check_inputs(store, &split)?;
+                &spec.spooled(&spool.0, split.id)
+            }
+            None => spec,
+        };
         let report = ingest::run(store, spec, &split, &mut |bytes, records| {
-            progress.add(bytes, records);
+            place.progress.add(bytes, records);
         });
-        reports.push(serde_json::to_string(&report.map_err(external)?).map_err(external)?);
+        let of_split = match report {
+            Ok(report) => Done::Report(report),
+            Err(error) => Done::Failed(Failed::try_from(error).map_err(external)?),
+        };
+        done.push(serde_json::to_string(&of_split).map_err(external)?);
+        if matches!(of_split, Done::Failed(_)) {
+            break;
+        }
     }
-    let column = Arc::new(StringArray::from(reports));
+    let column = Arc::new(StringArray::from(done));
     Ok(RecordBatch::try_new(text_schema(), vec![column])?)
 }
 
-fn external(error: impl std::error::Error + Send + Sync + 'static) -> DataFusionError {
+/// A worker reads raw files of the warehouse, and no others.
+fn check_inputs(store: &Store, split: &Split) -> Result<(), DataFusionError> {
+    let mut paths = split.files.iter().map(|file| &file.path);
+    match paths.find(|path| !is_below(store.root(), Path::new(path))) {
+        None => Ok(()),
+        Some(path) => Err(DataFusionError::Plan(format!(
+            "{path} is not of the warehouse"
+        ))),
+    }
+}
+
+/// True for a path that does not leave a folder.
+pub(super) fn is_below(root: &Path, path: &Path) -> bool {
+    let has_parent = path.components().any(|part| part == Component::ParentDir);
+    path.starts_with(root) && !has_parent
+}
+
+/// Tells [`TaskExec`] apart from what `others` know.
+#[derive(Debug)]
+pub(super) struct TaskCodec<C>(pub(super) C);
+
+/// Stands before the JSON of a spec.
+const MAGIC: &[u8] = b"klieg\0";
+
+impl<C: PhysicalExtensionCodec> PhysicalExtensionCodec for TaskCodec<C> {
+    fn try_decode(
+        &self,
+        bytes: &[u8],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        context: &TaskContext,
+        converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        match (bytes.strip_prefix(MAGIC), inputs) {
+            (Some(json), [input]) => {
+                let spec = serde_json::from_slice(json).map_err(external)?;
+                Ok(Arc::new(TaskExec::new(spec, Arc::clone(input))))
+            }
+            _ => self.0.try_decode(bytes, inputs, context, converter),
+        }
+    }
+
+    fn try_encode(
+        &self,
+        node: Arc<dyn ExecutionPlan>,
+        buffer: &mut Vec<u8>,
+        converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<(), DataFusionError> {
+        match node.downcast_ref::<TaskExec>() {
+            Some(task) => {
+                buffer.extend_from_slice(MAGIC);
+                serde_json::to_writer(buffer, &*task.spec).map_err(external)
+            }
+            None => self.0.try_encode(node, buffer, converter),
+        }
+    }
+}
+
+pub(super) fn external(error: impl std::error::Error + Send + Sync + 'static) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }

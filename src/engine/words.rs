@@ -37,7 +37,7 @@ use datafusion::physical_plan::repartition::RepartitionExec;
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::engine::session::Progress;
+use crate::engine::Progress;
 use crate::engine::task::TaskExec;
 use crate::engine::task::TaskSpec;
 use crate::table::flow::WORD_COLUMNS;

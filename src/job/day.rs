@@ -1,5 +1,6 @@
 //! One day or hour: locked, its steps run, its report written.
 
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -9,7 +10,8 @@ use std::time::SystemTime;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::engine::session::Engine;
+use crate::engine::Engine;
+use crate::engine::Local;
 use crate::job::DayError;
 use crate::job::DayOutcome;
 use crate::job::Job;
@@ -109,19 +111,14 @@ impl<'a> DayRun<'a> {
             ));
         }
         let staging = Staging::create(store, &key, &options.run_id)?;
-        let engine = Engine::try_new(
-            job.config.threads,
-            job.config.memory_bytes,
-            &staging.folder("spill")?,
-            store,
-        )?;
+        let engine = self.engine(&staging)?;
         let context = Context {
             config: &job.config,
             store,
             lock: &lock,
             layout,
             period: self.period,
-            engine: &engine,
+            engine: engine.as_ref(),
             staging: &staging,
             landings: self.landings,
             events: &self.events,
@@ -130,6 +127,22 @@ impl<'a> DayRun<'a> {
             now: options.now,
         };
         self.run_steps(&context).await
+    }
+
+    /// Workers where the run has a cluster, else this process.
+    fn engine(&self, staging: &Staging) -> Result<Arc<dyn Engine>, DayError> {
+        let config = &self.job.config;
+        if let Some(cluster) = &self.options.cluster {
+            let tell = |text: &str| self.events.line(text);
+            return Ok(cluster.get(&tell).map_err(DayError::Cluster)?);
+        }
+        let local = Local::try_new(
+            config.threads,
+            config.memory_bytes,
+            &staging.folder("spill")?,
+            &self.options.store,
+        )?;
+        Ok(Arc::new(local))
     }
 
     /// Returns what is published where all of it is up to date: that needs neither lock nor staging.

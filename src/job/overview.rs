@@ -4,6 +4,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::engine::cluster;
+use crate::engine::cluster::Driver;
 use crate::job::History;
 use crate::job::Pipeline;
 use crate::job::RunError;
@@ -20,6 +22,8 @@ use crate::table::hive::Layout;
 pub struct Overview {
     /// Each pipeline.
     pub pipelines: Vec<PipelineOverview>,
+    /// Drivers that use pools of workers.
+    pub drivers: Vec<Driver>,
     /// Partitions that a live run has locked, and what it says about itself.
     pub live: Vec<(String, String)>,
     /// Partitions whose publication a killed run has left half done.
@@ -51,6 +55,7 @@ impl Overview {
         let pipelines: Result<_, _> = Pipeline::ALL.into_iter().map(of).collect();
         Ok(Self {
             pipelines: pipelines?,
+            drivers: cluster::drivers(store)?,
             live: store::held_locks(store)?,
             half_published: store.half_published()?,
         })

@@ -12,6 +12,8 @@ use serde::Serialize;
 
 use crate::catalog::MetastoreError;
 use crate::config::Config;
+use crate::engine::cluster::ClusterError;
+use crate::engine::cluster::Lazy;
 use crate::job::History;
 use crate::job::Job;
 use crate::job::Reprocess;
@@ -51,6 +53,8 @@ pub struct RunOptions {
     pub failures_max: usize,
     /// Tells why a day or hour failed, when it has.
     pub tell_failure: fn(&dyn Events, Period, &DayError),
+    /// Workers; `None` for plans in this process.
+    pub cluster: Option<Arc<Lazy>>,
     /// The clock.
     pub now: fn() -> SystemTime,
 }
@@ -78,6 +82,9 @@ pub enum DayError {
     /// The engine.
     #[error(transparent)]
     Engine(#[from] DataFusionError),
+    /// Workers.
+    #[error(transparent)]
+    Cluster(Arc<ClusterError>),
     /// Finishing what a killed run has begun to publish.
     #[error(transparent)]
     Publish(#[from] PublishError),
@@ -189,6 +196,9 @@ pub fn run_days(
     let run_all = |periods: &Vec<Period>| periods.iter().map(run).collect::<Vec<_>>();
     let results = parallel::map(options.parallel, &days, run_all);
     let results: Vec<_> = results.into_iter().flatten().collect();
+    if let Some(cluster) = &options.cluster {
+        cluster.stop();
+    }
     if results.iter().any(DayResult::has_published) {
         // What is left over is removed by the next run.
         drop(clear_trash(store, job.config.keep, (options.now)()));

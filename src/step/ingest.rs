@@ -1,6 +1,5 @@
 //! Raw files of a day to its partition of the raw table.
 
-use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::io::Seek as _;
 use std::io::SeekFrom;
@@ -13,10 +12,7 @@ use serde_json::json;
 
 use crate::config::Config;
 use crate::engine::ingest::Counts;
-use crate::engine::ingest::IngestSpec;
 use crate::engine::ingest::Part;
-use crate::engine::ingest::Reject;
-use crate::engine::ingest::SplitReport;
 use crate::parallel;
 use crate::step;
 use crate::step::Context;
@@ -24,13 +20,12 @@ use crate::step::Events;
 use crate::step::Outcome;
 use crate::step::Severity;
 use crate::step::StepError;
-use crate::step::Unit;
 use crate::step::day_table::DayTable;
+use crate::step::decode::Totals;
+use crate::step::decode::decode;
 use crate::step::inputs::Inputs;
 use crate::step::inputs::SharedLandings;
 use crate::step::inputs::inputs_of;
-use crate::step::inputs::settle;
-use crate::step::inputs::splits;
 use crate::step::inputs::vanished;
 use crate::store::AT_ONCE;
 use crate::store::Manifest;
@@ -39,50 +34,11 @@ use crate::store::Store;
 use crate::store::StoreError;
 use crate::table::hive::Layout;
 use crate::table::period::Period;
-use crate::table::period::Zone;
 
 /// Name of the step.
 pub const NAME: &str = "ingest";
 /// Rejects that are told one by one.
 const REJECTS_SHOWN: usize = 5;
-/// Rejects that are kept for each reason.
-const REJECTS_KEPT: usize = 1000;
-
-/// Everything the splits reported.
-#[derive(Default)]
-struct Totals {
-    counts: Counts,
-    files: Vec<(String, Counts)>,
-    parts: Vec<Part>,
-    rejects: Vec<Reject>,
-    unreadable_bytes: u64,
-    unmapped: u64,
-    unknown: u64,
-}
-
-impl Totals {
-    fn add(&mut self, report: SplitReport) {
-        for (_, counts) in &report.files {
-            self.counts.add(counts);
-        }
-        self.files.extend(report.files);
-        self.parts.extend(report.parts);
-        self.rejects.extend(report.rejects);
-        self.unreadable_bytes += report.unreadable_bytes;
-        self.unmapped += report.unmapped;
-        self.unknown += report.unknown;
-    }
-
-    /// Keeps the first rejects of each reason.
-    fn cut(&mut self) {
-        let mut kept: BTreeMap<String, usize> = BTreeMap::new();
-        self.rejects.retain(|reject| {
-            let count = kept.entry(reject.reason.clone()).or_default();
-            *count += 1;
-            *count <= REJECTS_KEPT
-        });
-    }
-}
 
 /// Decodes and publishes a day.
 ///
@@ -136,7 +92,7 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
         step::absence(&done),
     ));
     let mut outcome = outcome(true, manifest, place);
-    outcome.note(&done);
+    outcome.note(&done, totals.work);
     Ok(outcome)
 }
 
@@ -317,42 +273,6 @@ fn keep_gone_hours(context: &Context<'_>, target: &Path, staged: &Path) -> Resul
         }
     }
     Ok(())
-}
-
-/// Decodes the inputs into the staging folder.
-async fn decode(context: &Context<'_>, inputs: &Inputs) -> Result<Totals, StepError> {
-    let Context { config, period, .. } = *context;
-    let store = context.store;
-    settle(store, inputs, config.ingest.settle_ms, (context.now)())?;
-    let splits = splits(&inputs.files, config.ingest.split_bytes);
-    context.events.line(&format!(
-        "ingest: {period}, files: {}, bytes: {}, splits: {}",
-        inputs.files.len(),
-        inputs.bytes(),
-        splits.len(),
-    ));
-    let (name, range) = (staged_name(period), period.range_ms(config.zone));
-    let spec = IngestSpec {
-        offsets: Zone::from(config.zone).offsets(&range),
-        start_ms: range.start,
-        end_ms: range.end,
-        has_hour_folders: period.hour.is_none(),
-        event_time: config.ingest.event_time,
-        staging: context.staging.folder(&name)?.display().to_string(),
-        deliver: (!store.is_local()).then(|| context.staging.staged(&name).display().to_string()),
-        tag: inputs.fingerprint.chars().take(8).collect(),
-        threads: config.threads,
-    };
-    let mut totals = Totals::default();
-    let work = context.engine.ingest(spec, &splits);
-    let label = format!("ingest: {period}");
-    let reports = context
-        .watched(&label, (inputs.bytes(), Unit::Bytes), work)
-        .await;
-    let reports = reports.map_err(StepError::of_plan)?;
-    reports.into_iter().for_each(|report| totals.add(report));
-    totals.cut();
-    Ok(totals)
 }
 
 fn outcome(published: bool, manifest: Manifest, target: String) -> Outcome {

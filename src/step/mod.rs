@@ -1,8 +1,10 @@
 //! Steps: input tables to output tables. A step neither knows YAML nor a terminal.
 
 pub mod day_table;
+mod decode;
 pub mod ingest;
 pub mod inputs;
+mod lookup;
 mod outputs;
 pub mod suspicious;
 mod training;
@@ -18,8 +20,11 @@ use serde::Serialize;
 use crate::config::Config;
 use crate::config::EventTime;
 use crate::detect::models::ModelError;
+use crate::engine::Engine;
+use crate::engine::Progress;
+use crate::engine::Stage;
+use crate::engine::cluster::ClusterError;
 use crate::engine::ingest::IngestError;
-use crate::engine::session::Engine;
 use crate::ml::lda::CorpusError;
 use crate::step::inputs::SharedLandings;
 use crate::store::DayLock;
@@ -69,7 +74,7 @@ pub struct Context<'a> {
     /// What is published as one.
     pub period: Period,
     /// What runs plans.
-    pub engine: &'a Engine,
+    pub engine: &'a dyn Engine,
     /// Where outputs are made.
     pub staging: &'a Staging,
     /// Raw files.
@@ -95,33 +100,70 @@ enum Unit {
 const TICK: Duration = Duration::from_millis(500);
 
 impl Context<'_> {
-    /// Does `work` and tells how far the engine is.
+    /// Does `work` and tells how far the engine is; keeps what it did.
     async fn watched<T>(
         &self,
         label: &str,
         (total, unit): (u64, Unit),
-        work: impl Future<Output = T>,
+        (progress, work): (&Progress, impl Future<Output = T>),
     ) -> T {
-        let counter = self.engine.progress();
         let now = || match unit {
-            Unit::Bytes => counter.get().0,
-            Unit::Rows => counter.get().1,
+            Unit::Bytes => progress.get().0,
+            Unit::Rows => progress.get().1,
         };
-        let start = now();
-        let label = match unit {
+        let counted = match unit {
             Unit::Bytes => format!("{label}, bytes"),
             Unit::Rows => format!("{label}, rows"),
         };
         let mut tick = tokio::time::interval(TICK);
         let mut work = std::pin::pin!(work);
+        let mut told = 0;
         loop {
-            tokio::select! {
-                done = &mut work => return done,
-                _ = tick.tick() => {
-                    self.events.progress(&label, now().saturating_sub(start), total, "");
-                }
+            let done = tokio::select! {
+                done = &mut work => Some(done),
+                _ = tick.tick() => None,
+            };
+            for why in progress.reruns().iter().skip(told) {
+                let text = format!("{label}: what was done is thrown away, and begun again: {why}");
+                self.events.tell(Severity::Warning, &text);
+                told += 1;
+            }
+            if let Some(done) = done {
+                return done;
+            }
+            match progress.stages() {
+                stages if stages.is_empty() => self.events.progress(&counted, now(), total, ""),
+                stages => stages.iter().for_each(|stage| self.show(label, stage)),
             }
         }
+    }
+
+    /// A bar of a stage that runs.
+    fn show(&self, label: &str, stage: &Stage) {
+        let Stage {
+            stage: number,
+            work,
+            done,
+            running,
+            tasks,
+            workers,
+            rows,
+            ..
+        } = stage;
+        if *tasks > 0 && (*running > 0 || *done > 0) {
+            let label = format!("{label}, stage {number} ({work}), tasks");
+            let note = format!("{running} running on {workers} workers, {rows} rows");
+            self.events
+                .progress(&label, *done as u64, *tasks as u64, &note);
+        }
+    }
+}
+
+/// What a plan did on workers, for the report: nothing where there were none.
+fn note_work(report: &mut Vec<serde_json::Value>, what: &str, progress: &Progress) {
+    let (stages, reruns) = (progress.stages(), progress.reruns());
+    if !stages.is_empty() || !reruns.is_empty() {
+        report.push(serde_json::json!({ "plan": what, "stages": stages, "reruns": reruns }));
     }
 }
 
@@ -177,8 +219,11 @@ pub fn tell_up_to_date(events: &dyn Events, period: Period, outcome: &Outcome) {
 
 impl Outcome {
     /// Notes what is known of a publication only after it, and so is not in what is published.
-    fn note(&mut self, published: &Published) {
+    fn note(&mut self, published: &Published, work: Vec<serde_json::Value>) {
         self.report["absent_ms"] = (published.absent.as_secs_f64() * 1e3).into();
+        if !work.is_empty() {
+            self.report["work"] = work.into();
+        }
     }
 }
 
@@ -278,6 +323,19 @@ pub enum StepError {
     /// A plan.
     #[error(transparent)]
     Plan(#[from] DataFusionError),
+    /// Workers.
+    #[error(transparent)]
+    Cluster(ClusterError),
+    /// Rows that a plan has lost or doubled.
+    #[error("{what}: {found} rows were seen of {wanted}; nothing was published")]
+    Rows {
+        /// The plan.
+        what: &'static str,
+        /// Rows that it counted.
+        found: u64,
+        /// Rows of the table.
+        wanted: u64,
+    },
     /// A split.
     #[error(transparent)]
     Ingest(IngestError),
@@ -300,16 +358,16 @@ pub enum StepError {
 impl StepError {
     /// Finds our own error in what a plan failed with.
     fn of_plan(error: DataFusionError) -> Self {
-        match error.find_root() {
-            DataFusionError::External(_) => {}
-            _ => return Self::Plan(error),
-        }
-        match error {
-            DataFusionError::External(inner) => match inner.downcast::<IngestError>() {
-                Ok(error) => Self::Ingest(*error),
-                Err(inner) => Self::Plan(DataFusionError::External(inner)),
-            },
-            other => Self::Plan(other),
+        let DataFusionError::External(inner) = error else {
+            return Self::Plan(error);
+        };
+        let inner = match inner.downcast::<IngestError>() {
+            Ok(error) => return Self::Ingest(*error),
+            Err(inner) => inner,
+        };
+        match inner.downcast::<ClusterError>() {
+            Ok(error) => Self::Cluster(*error),
+            Err(inner) => Self::Plan(DataFusionError::External(inner)),
         }
     }
 }

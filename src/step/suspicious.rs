@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use chrono::DateTime;
 use serde_json::json;
 
@@ -22,9 +20,6 @@ use crate::engine::probe;
 use crate::engine::probe::Found;
 use crate::engine::probe::ProbePair;
 use crate::engine::probe::ProbeSpec;
-use crate::engine::task::TaskExec;
-use crate::engine::task::TaskSpec;
-use crate::engine::words;
 use crate::engine::words::Documents;
 use crate::engine::words::WordsSpec;
 use crate::step;
@@ -32,8 +27,9 @@ use crate::step::Context;
 use crate::step::Outcome;
 use crate::step::Severity;
 use crate::step::StepError;
-use crate::step::Unit;
 use crate::step::day_table::DayTable;
+use crate::step::lookup::count;
+use crate::step::lookup::probe_flows;
 use crate::step::outputs::staged_files;
 use crate::step::outputs::write_results;
 use crate::step::outputs::write_table;
@@ -43,7 +39,6 @@ use crate::store::Manifest;
 use crate::store::Places;
 use crate::store::Store;
 use crate::store::fingerprint;
-use crate::table::flow::WORD_COLUMNS;
 use crate::table::hive::Day;
 use crate::table::hive::Layout;
 use crate::table::suspicious::GroupRow;
@@ -64,10 +59,10 @@ pub(super) const MODEL: &str = "model";
 const RESULTS_FILE: &str = "flow_results.csv";
 
 /// The table of a day and what the results are made of.
-struct Source {
-    files: Vec<String>,
+pub(super) struct Source {
+    pub(super) files: Vec<String>,
     fingerprint: String,
-    rows: u64,
+    pub(super) rows: u64,
     missing_hours: Vec<u8>,
 }
 
@@ -155,9 +150,11 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
         let text = format!("suspicious: hours {hours} of {day} are not published");
         context.events.tell(Severity::Warning, &text);
     }
-    let documents = count(context, &table).await?;
+    let mut work = Vec::new();
+    let documents = count(context, &table, &mut work).await?;
     let analysis = Analysis::run(context, &documents)?;
-    let found = probe_flows(context, &table, &analysis).await?;
+    let lookup = (analysis.probe_spec(), analysis.limit);
+    let found = probe_flows(context, &table, lookup, &mut work).await?;
     let rows = analysis.rows(&found);
     let report = analysis.report(&documents, &found);
     let manifest = write(context, &table, &rows, &found, report)?;
@@ -183,7 +180,7 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
     let mut outcome = outcome(true, manifest, store, &published);
     // Times differ from run to run and stay out of what is published.
     outcome.report["models"] = json!(analysis.models);
-    outcome.note(&done);
+    outcome.note(&done, work);
     Ok(outcome)
 }
 
@@ -216,31 +213,6 @@ fn outcome(published: bool, manifest: Manifest, store: &Store, folders: &[PathBu
         outputs: folders.iter().map(|folder| store.url(folder)).collect(),
         report: manifest.report,
     }
-}
-
-/// Counts the words of each IP.
-async fn count(context: &Context<'_>, table: &Source) -> Result<Documents, StepError> {
-    if table.files.is_empty() {
-        return Ok(Documents::default());
-    }
-    let spec = WordsSpec {
-        compat_spot: context.config.suspicious.compat_spot,
-    };
-    let scan = context.engine.scan(&table.files, &WORD_COLUMNS).await?;
-    let plan = words::plan_counts(spec, scan, context.config.threads.get())?;
-    let work = context.engine.run(plan);
-    let batches = context
-        .watched("suspicious: counting words", (table.rows, Unit::Rows), work)
-        .await?;
-    let documents = words::documents(batches)?;
-    let flows: u64 = documents.pairs.iter().map(|pair| pair.count).sum::<u64>() / 2;
-    let excluded: u64 = documents.excluded.values().sum();
-    context.events.line(&format!(
-        "suspicious: {flows} flows in {} groups of IP and word, {excluded} flows excluded{}",
-        documents.pairs.len(),
-        step::by_reason(&documents.excluded),
-    ));
-    Ok(documents)
 }
 
 /// Models, scores and orders of a day.
@@ -443,32 +415,6 @@ fn chosen(ranking: &Ranking, limit: usize) -> Vec<u32> {
         .into_iter()
         .flat_map(|order| order.iter().take(limit).copied());
     all.filter(|&group| seen.insert(group)).collect()
-}
-
-/// Scans the table once for the lowest flows and the flows of chosen groups.
-async fn probe_flows(
-    context: &Context<'_>,
-    table: &Source,
-    analysis: &Analysis,
-) -> Result<Found, StepError> {
-    let mut found = Found::default();
-    if table.files.is_empty() {
-        return Ok(found);
-    }
-    let limit = analysis.limit.unwrap_or(usize::MAX);
-    let scan = context.engine.scan(&table.files, &probe::columns()).await?;
-    let plan = TaskExec::new(TaskSpec::Probe(analysis.probe_spec()), scan);
-    let batches = |batch: &RecordBatch| found.add(batch, limit);
-    let work = context.engine.for_each_batch(Arc::new(plan), batches);
-    context
-        .watched(
-            "suspicious: looking up flows",
-            (table.rows, Unit::Rows),
-            work,
-        )
-        .await?;
-    found.cut(limit);
-    Ok(found)
 }
 
 fn write(

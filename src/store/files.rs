@@ -81,6 +81,18 @@ pub trait Files: Debug + Send + Sync {
     /// It cannot be written.
     fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
 
+    /// Writes a small file in one step that nobody else can read at any time, in a folder that nobody else can change.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn put_secret(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+
+    /// Reads such a file; `None` where it is missing.
+    ///
+    /// # Errors
+    /// `PermissionDenied` for one that belongs to another user or that others can read or write.
+    fn read_secret(&self, path: &Path) -> io::Result<Option<Vec<u8>>>;
+
     /// Copies a file of this machine to a new file.
     ///
     /// # Errors

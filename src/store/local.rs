@@ -3,8 +3,11 @@
 use std::fs::File;
 use std::fs::Metadata;
 use std::io;
+use std::io::Read as _;
 use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
@@ -67,6 +70,43 @@ impl Files for Local {
         sync_parent(path)
     }
 
+    fn put_secret(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let parent = path.parent().unwrap_or(path);
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(parent)?;
+        let staged = parent.join(format!(".{}.tmp", std::process::id()));
+        self.remove(&staged)?;
+        let mut options = File::options();
+        let file = options.write(true).create_new(true).mode(0o600);
+        let mut file = file.open(&staged)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&staged, path)?;
+        sync_parent(path)
+    }
+
+    fn read_secret(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        let mut file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        // Of what was opened, not of what has the name meanwhile.
+        let metadata = file.metadata()?;
+        let user = rustix::process::geteuid().as_raw();
+        if metadata.uid() != user {
+            return Err(exposed(&format!(
+                "belongs to user {}, this is user {user}",
+                metadata.uid()
+            )));
+        }
+        check_mode(metadata.mode())?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
     fn upload(&self, local: &Path, path: &Path) -> io::Result<()> {
         std::fs::copy(local, path)?;
         File::open(path)?.sync_all()
@@ -111,6 +151,21 @@ impl Files for Local {
     fn holder(&self, path: &Path) -> io::Result<Option<String>> {
         OsLock::holder(path)
     }
+}
+
+/// Refuses a mode that lets others in.
+pub(super) fn check_mode(mode: u32) -> io::Result<()> {
+    match mode & 0o077 {
+        0 => Ok(()),
+        _ => Err(exposed(&format!(
+            "has mode {:o}, which lets others in, and is not believed; must be 600",
+            mode & 0o777
+        ))),
+    }
+}
+
+fn exposed(text: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, text)
 }
 
 fn entry(path: PathBuf, metadata: &Metadata) -> io::Result<Entry> {

@@ -14,7 +14,7 @@
 //! and those of [`is_unavailable`] for a cluster that does not answer.
 
 mod checkup;
-mod fail;
+pub mod fail;
 pub mod files;
 mod hdfs;
 mod journal;
@@ -284,6 +284,14 @@ impl Store {
         let mut text = Vec::new();
         source.by_ref().take(bytes).read_to_end(&mut text)?;
         Ok(Some(text))
+    }
+
+    /// Reads a small file that nobody else can read or write; `None` where it is missing.
+    ///
+    /// # Errors
+    /// `PermissionDenied` where others can.
+    pub fn read_secret(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        self.files.read_secret(path)
     }
 
     /// Keys of publications that a killed run has not finished.

@@ -91,6 +91,28 @@ impl Staging {
         self.folder.join(name)
     }
 
+    /// Returns where a try makes `name`: in a folder of this machine, and from there in one of the warehouse. What other tries leave, or
+    /// write late, lies apart.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub fn begin_try(&self, name: &str, number: u32) -> Result<(PathBuf, PathBuf), StoreError> {
+        let name = try_name(name, number);
+        Ok((self.folder(&name)?, self.staged(&name)))
+    }
+
+    /// Takes what a try has made as `name`.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn take_try(&self, name: &str, number: u32) -> Result<(), StoreError> {
+        let store = &self.store;
+        let (made, staged) = (self.staged(&try_name(name, number)), self.staged(name));
+        store.files().make_folder(&made).map_err(store.at(&made))?;
+        let renamed = store.files().rename(&made, &staged);
+        renamed.map_err(store.at(&staged))
+    }
+
     /// Stages what is still on this machine, writes manifests, then puts each staged folder in the place of its target.
     ///
     /// # Errors
@@ -160,6 +182,10 @@ impl Staging {
             serde_json::to_vec_pretty(manifest).map_err(|error| store.at(&file)(error.into()))?;
         store.files().put(&file, &text).map_err(store.at(&file))
     }
+}
+
+fn try_name(name: &str, number: u32) -> String {
+    format!("{name}.try{number}")
 }
 
 fn local(path: &Path) -> impl Fn(io::Error) -> StoreError {

@@ -142,6 +142,12 @@ fn what_is_broken_on_a_cluster_is_named() {
         &["FAIL  write", "raise the quota"],
     );
     lab.sh(&["admin", "-clrSpaceQuota", "/user/spot/day"]);
+    clocks_that_differ(&lab);
+    held_and_unreadable(&lab, &impatient);
+    addresses_and_silence(&lab, &impatient);
+}
+
+fn clocks_that_differ(lab: &Lab) {
     let mut late = std::process::Command::new("faketime");
     late.args(["-f", "+11m"]).arg(lab.command().get_program());
     late.args(["doctor", "-D", &lab.warehouse("day")]);
@@ -154,8 +160,6 @@ fn what_is_broken_on_a_cluster_is_named() {
         1,
         &["FAIL  clock", "of the file system by 6", "set both by NTP"],
     );
-    held_and_unreadable(&lab, &impatient);
-    addresses_and_silence(&lab, &impatient);
 }
 
 /// A lock that another has, a file that cannot be read back, folders of other tools, encryption that the cluster does not know.

@@ -7,6 +7,7 @@
 )]
 
 mod catalog;
+mod cluster;
 mod config;
 mod detect;
 mod doctor;
@@ -26,6 +27,7 @@ mod rerun;
 mod results;
 mod run;
 mod schedulers;
+mod strangers;
 mod support;
 mod synth;
 mod tidy;

@@ -368,6 +368,14 @@ fn metrics_lineage_and_reports_have_their_forms() {
 fn every_report_has_its_form(warehouse: &Warehouse, run: &str) {
     let root = format!("warehouse={}", warehouse.path("").display());
     warehouse.run_ok(&["--date", DAY, "-D", "suspicious.groups=7"]);
+    warehouse.run_ok(&[
+        "--date",
+        DAY,
+        "-D",
+        "suspicious.groups=8",
+        "--cluster",
+        "local:1",
+    ]);
     klieg_stdout(&["rollback", "flow/2016-07-08", "--to", run, "-D", &root]);
     let mut killed = Command::new(KLIEG);
     killed.env("KLIEG_KILL_AT", "after the journal");
@@ -402,6 +410,6 @@ print(sorted(kinds))
             warehouse.path("").to_str().unwrap(),
         ],
     );
-    let kinds = "['failed error', 'published day', 'published day', 'published folders', 'rolledback folders']\n";
+    let kinds = "['failed error', 'published day', 'published day', 'published day', 'published folders', 'rolledback folders']\n";
     assert_eq!(checked, kinds);
 }

@@ -51,6 +51,14 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("libloading", &["catalog"]),
     ("volo", &["catalog"]),
     ("datafusion", &["engine", "step", "job"]),
+    ("datafusion_proto", &["engine"]),
+    ("ballista_core", &["engine"]),
+    ("ballista_executor", &["engine"]),
+    ("ballista_scheduler", &["engine"]),
+    ("arrow_flight", &["engine"]),
+    ("rcgen", &["engine"]),
+    ("tonic", &["engine"]),
+    ("axum", &["engine", "cli"]),
 ];
 
 const FILE_LINES_MAX: usize = 500;

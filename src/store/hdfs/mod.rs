@@ -19,6 +19,7 @@ mod target;
 mod write;
 
 use std::io;
+use std::io::Read as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ use crate::store::hdfs::call::Cluster;
 use crate::store::hdfs::lock::Lease;
 use crate::store::hdfs::objects::Objects;
 use crate::store::hdfs::read::HdfsSource;
+use crate::store::local::check_mode;
 
 pub(super) use checkup::look as checkup;
 
@@ -142,7 +144,7 @@ impl Files for Hdfs {
 
     fn open(&self, path: &Path) -> io::Result<(Box<dyn Source>, u64)> {
         let source = HdfsSource::open(&self.cluster, &text(path)?)?;
-        let bytes = source.bytes();
+        let bytes = source.length();
         Ok((Box::new(source), bytes))
     }
 
@@ -155,6 +157,37 @@ impl Files for Hdfs {
         self.cluster.write(&staged, bytes, self.file_mode)?;
         fail::before_name(path);
         self.move_to(&staged, &name, true)
+    }
+
+    fn put_secret(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let name = text(path)?;
+        let parent = path.parent().unwrap_or(path);
+        let folder = text(parent)?;
+        self.cluster.repeat("mkdirs", |client| {
+            let folder = folder.clone();
+            async move { client.mkdirs(&folder, 0o700, true).await }
+        })?;
+        let staged = text(&parent.join(format!(".{}.tmp", std::process::id())))?;
+        self.cluster.write(&staged, bytes, 0o600)?;
+        self.move_to(&staged, &name, true)
+    }
+
+    /// The NameNode lets only the owner read a file of mode 600, so that its owner is this user.
+    fn read_secret(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        let name = text(path)?;
+        let status = self.cluster.repeat("stat", |client| {
+            let name = name.clone();
+            async move { client.get_file_info(&name).await }
+        });
+        let status = match status {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            status => status?,
+        };
+        check_mode(u32::from(status.permission))?;
+        let (mut source, length) = self.open(path)?;
+        let mut bytes = Vec::new();
+        source.by_ref().take(length).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
     }
 
     fn upload(&self, local: &Path, path: &Path) -> io::Result<()> {

@@ -74,7 +74,7 @@ impl HdfsSource {
         })
     }
 
-    pub(super) fn bytes(&self) -> u64 {
+    pub(super) fn length(&self) -> u64 {
         self.bytes
     }
 

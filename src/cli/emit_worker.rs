@@ -1,0 +1,247 @@
+//! The units by which service managers run workers.
+
+use std::path::Path;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::cli::emit::Forms;
+use crate::cli::emit::fill;
+use crate::cli::emit::quoted;
+use crate::cli::exit;
+
+/// A worker and how much of a machine it gets.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  klieg emit systemd --pool nightly --slots 4 --memory 6GiB --out /etc/systemd/system
+  klieg emit yarn --pool nightly --workers 20 --slots 2 --memory 3GiB --klieg hdfs:///apps/klieg/klieg
+  klieg emit kubernetes --pool nightly --workers 20 --image registry.example/klieg:0.1.0
+
+The site file is read on the machine of the worker. Workers and drivers must be the same build.")]
+pub(super) struct WorkerForm {
+    /// The pool
+    #[arg(long, value_name = "NAME")]
+    pool: String,
+    /// Tasks at a time of each worker
+    #[arg(long, value_name = "N", default_value = "2")]
+    slots: u32,
+    /// Memory of the plans of each worker
+    #[arg(long, value_name = "SIZE", default_value = "2GiB")]
+    memory: String,
+    /// Workers of a service (yarn, kubernetes)
+    #[arg(long, value_name = "N", default_value = "2")]
+    workers: u32,
+    /// Site file on the machines of the workers
+    #[arg(long, value_name = "FILE", default_value = "/etc/klieg/site.yaml")]
+    config: String,
+    /// Folder for shuffles and spilled data
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/klieg/work")]
+    work_dir: String,
+    /// Path of the binary; for yarn where it lies on HDFS
+    #[arg(long, value_name = "PATH")]
+    klieg: Option<String>,
+    /// User that runs it (systemd, yarn)
+    #[arg(long, value_name = "USER", default_value = "spot")]
+    user: String,
+    /// Queue (yarn)
+    #[arg(long, value_name = "QUEUE", default_value = "default")]
+    queue: String,
+    /// Image that has the binary as /usr/bin/klieg (kubernetes)
+    #[arg(long, value_name = "IMAGE", default_value = "klieg:latest")]
+    image: String,
+    /// Folder for the form; a file that exists is not overwritten
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+impl WorkerForm {
+    pub(super) fn out(&self) -> Option<&Path> {
+        self.out.as_deref()
+    }
+
+    /// Names go into names of units, of services and into files.
+    fn check(&self) -> anyhow::Result<()> {
+        let is_name = |text: &str| {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+            !text.is_empty() && text.bytes().all(is_plain)
+        };
+        let is_path = |text: &str| {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@".contains(&byte);
+            !text.is_empty() && text.bytes().all(is_plain)
+        };
+        let names = [
+            ("--pool", &self.pool),
+            ("--user", &self.user),
+            ("--queue", &self.queue),
+            ("--memory", &self.memory),
+        ];
+        let paths = [
+            ("--config", &self.config),
+            ("--work-dir", &self.work_dir),
+            ("--image", &self.image),
+        ];
+        let klieg = self.klieg.iter().map(|path| ("--klieg", path));
+        let mut bad = names.into_iter().filter(|(_, text)| !is_name(text));
+        let mut bad_paths = paths
+            .into_iter()
+            .chain(klieg)
+            .filter(|(_, text)| !is_path(text));
+        match bad.next().or_else(|| bad_paths.next()) {
+            None => Ok(()),
+            Some((option, text)) => {
+                let text = format!(
+                    "{option} is `{text}`, must be letters, digits, - _ . and, for paths, / : @"
+                );
+                Err(exit::UsageText(text).into())
+            }
+        }
+    }
+
+    /// Memory of the process: that of its plans, and what decoding holds beside them.
+    fn memory_mib(&self) -> anyhow::Result<u64> {
+        let units = [("GiB", 1024), ("MiB", 1)];
+        let split = |(unit, mib): (&str, u64)| {
+            Some(self.memory.strip_suffix(unit)?.parse::<u64>().ok()? * mib)
+        };
+        match units.into_iter().find_map(split) {
+            Some(mib) => Ok(mib + 256 + 192 * u64::from(self.slots)),
+            None => Err(exit::UsageText(format!(
+                "--memory is `{}`, must be such as 2GiB",
+                self.memory
+            ))
+            .into()),
+        }
+    }
+
+    fn command(&self, klieg: &str, config: &str, work_dir: &str, more: &[&str]) -> String {
+        let slots = self.slots.to_string();
+        let words = [
+            klieg,
+            "worker",
+            "--pool",
+            &self.pool,
+            "--config",
+            config,
+            "--slots",
+            &slots,
+            "--memory",
+            &self.memory,
+            "--work-dir",
+            work_dir,
+        ];
+        let words: Vec<_> = words
+            .iter()
+            .map(|word| quoted(word))
+            .chain(more.iter().map(|word| (*word).to_owned()))
+            .collect();
+        words.join(" ")
+    }
+
+    pub(super) fn systemd(&self) -> anyhow::Result<Forms> {
+        self.check()?;
+        let klieg = self.klieg.as_deref().unwrap_or("/usr/local/bin/klieg");
+        let more = ["--bind", "0.0.0.0", "--external-host", "%H"];
+        let values = vec![
+            ("@POOL@", self.pool.clone()),
+            ("@USER@", self.user.clone()),
+            (
+                "@COMMAND@",
+                self.command(klieg, &self.config, &self.work_dir, &more),
+            ),
+            ("@WORK_DIR@", self.work_dir.clone()),
+            ("@MEMORY@", self.memory_mib()?.to_string()),
+        ];
+        let name = format!("klieg-worker-{}.service", self.pool);
+        Ok(vec![(
+            name,
+            fill(include_str!("emit/worker.service"), &values),
+        )])
+    }
+
+    pub(super) fn yarn(&self) -> anyhow::Result<Forms> {
+        self.check()?;
+        let klieg = self.klieg.as_deref().unwrap_or("hdfs:///apps/klieg/klieg");
+        let more = ["--bind", "0.0.0.0", "--external-host", "$(hostname -f)"];
+        let command = self.command("./klieg", "site.yaml", "$PWD/work", &[]);
+        // The container's folder is known to its shell alone.
+        let command = command.replace("'$PWD/work'", "\"$PWD/work\"");
+        let command = format!("chmod +x klieg && exec {command} {}", more.join(" "));
+        let name: String = self.pool.to_lowercase().replace(['_', '.'], "-");
+        let folder = klieg
+            .rsplit_once('/')
+            .map_or("hdfs:///apps/klieg", |(folder, _)| folder);
+        let file = |source: String, name: &str| json!({ "type": "STATIC", "src_file": source, "dest_file": name });
+        let form = json!({
+            "name": format!("klieg-{name}"),
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "klieg workers: they look for drivers of the pool, see INSTALL.md",
+            "queue": self.queue,
+            "components": [{
+                "name": "worker",
+                "number_of_containers": self.workers,
+                "launch_command": command,
+                "restart_policy": "ALWAYS",
+                "resource": { "cpus": self.slots, "memory": self.memory_mib()?.to_string() },
+                "configuration": {
+                    "env": { "HADOOP_USER_NAME": self.user },
+                    "files": [
+                        file(klieg.to_owned(), "klieg"),
+                        file(format!("{folder}/site.yaml"), "site.yaml"),
+                    ],
+                },
+            }],
+            "configuration": { "properties": { "yarn.service.container-failure.retry.max": "-1" } },
+        });
+        let text = format!("{}\n", serde_json::to_string_pretty(&form)?);
+        Ok(vec![(format!("klieg-{name}.Yarnfile"), text)])
+    }
+
+    pub(super) fn kubernetes(&self) -> anyhow::Result<Forms> {
+        self.check()?;
+        let slots = self.slots.to_string();
+        let arguments = [
+            "worker",
+            "--pool",
+            &self.pool,
+            "--config",
+            &self.config,
+            "--slots",
+            &slots,
+            "--memory",
+            &self.memory,
+            "--work-dir",
+            "/work",
+            "--bind",
+            "0.0.0.0",
+            "--external-host",
+            "$(POD_IP)",
+            "--status",
+            "0.0.0.0:9810",
+        ];
+        let arguments: Vec<_> = arguments
+            .iter()
+            .map(|word| json!(word).to_string())
+            .collect();
+        let values = vec![
+            ("@NAME@", self.pool.to_lowercase().replace(['_', '.'], "-")),
+            ("@WORKERS@", self.workers.to_string()),
+            ("@IMAGE@", self.image.clone()),
+            ("@ARGUMENTS@", arguments.join(", ")),
+            ("@SLOTS@", slots.clone()),
+            ("@MEMORY@", self.memory_mib()?.to_string()),
+            (
+                "@CONFIG_DIR@",
+                Path::new(&self.config)
+                    .parent()
+                    .unwrap_or(Path::new("/etc/klieg"))
+                    .display()
+                    .to_string(),
+            ),
+        ];
+        Ok(vec![(
+            format!("klieg-{}.yaml", self.pool),
+            fill(include_str!("emit/worker.yaml"), &values),
+        )])
+    }
+}

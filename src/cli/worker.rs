@@ -1,0 +1,206 @@
+//! `klieg worker`: runs the tasks of drivers.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+
+use crate::cli::exit;
+use crate::cli::job_args::SiteArgs;
+use crate::cli::job_args::parse_time;
+use crate::cli::render;
+use crate::engine::cluster;
+use crate::engine::cluster::Doing;
+use crate::engine::cluster::Where;
+use crate::store::Store;
+
+/// Run tasks for the drivers of a pool (klieg run --cluster POOL)
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  klieg worker --pool nightly --config /etc/klieg/site.yaml --slots 4 --memory 6GiB
+  klieg worker --pool nightly -D warehouse=hdfs://ns/user/spot --bind 0.0.0.0 --external-host $(hostname -f)
+
+It looks for a driver for ever, by one question a second or two to the warehouse, and starts a process for each
+run that it works for. SIGTERM lets tasks that run go on for --grace, then hands them back; nothing is lost by
+any end of it. Drivers must be the same build of klieg. klieg emit systemd|yarn|kubernetes writes its unit.")]
+pub(super) struct Args {
+    #[command(flatten)]
+    site: SiteArgs,
+    /// The pool whose drivers it works for
+    #[arg(long, value_name = "NAME", required_unless_present = "child")]
+    pool: Option<String>,
+    /// Tasks at a time; all processors unless given
+    #[arg(long, value_name = "N")]
+    slots: Option<NonZeroUsize>,
+    /// Memory of its plans, such as 6GiB; the same as -D memory=SIZE
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
+    /// Folder for shuffles, spilled data and files on their way; the same as -D work_dir=DIR
+    #[arg(long, value_name = "DIR")]
+    work_dir: Option<String>,
+    /// Address to listen on, 0.0.0.0 for all; the same as -D cluster.bind=ADDRESS
+    #[arg(long, value_name = "ADDRESS")]
+    bind: Option<String>,
+    /// Name or address by which the driver and other workers call this machine; the same as -D cluster.external_host=HOST
+    #[arg(long, value_name = "HOST")]
+    external_host: Option<String>,
+    /// How long tasks that run may go on after SIGTERM
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time)]
+    grace: Duration,
+    /// Address of /healthz and /metrics (Prometheus); port 0 for any, told on stderr
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    status: Option<SocketAddr>,
+    /// Serve the one driver run of which standard input tells
+    #[arg(long, hide = true)]
+    child: bool,
+}
+
+/// The least memory of a task.
+const MEMORY_OF_SLOT: u64 = 128 << 20;
+
+pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
+    if args.child {
+        let variables = std::env::vars_os();
+        let texts = variables.filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        let served = cluster::serve(texts, tell);
+        // Standard input is still read from, which would hold the end up.
+        return match served {
+            Ok(()) => Ok(exit::DONE),
+            Err(error) => Err(error.into()),
+        };
+    }
+    let mut layers = args.site.layers()?;
+    for (key, value) in [
+        ("memory", &args.memory),
+        ("work_dir", &args.work_dir),
+        ("cluster.bind", &args.bind),
+        ("cluster.external_host", &args.external_host),
+    ] {
+        if let Some(value) = value {
+            layers.define(key, value)?;
+        }
+    }
+    let config = layers.check()?;
+    let slots = args.slots.unwrap_or(config.threads);
+    let least = MEMORY_OF_SLOT * slots.get() as u64;
+    if config.memory_bytes < least {
+        let text = format!(
+            "--memory {} MiB is too little for {slots} tasks at a time: the least that works is {} MiB",
+            config.memory_bytes >> 20,
+            least >> 20
+        );
+        return Err(exit::UsageText(text).into());
+    }
+    let place = Where {
+        pool: args.pool.clone().unwrap_or_default(),
+        slots: slots.get(),
+        memory_bytes: config.memory_bytes,
+        work_dir: own_folder(&config.work_dir)?,
+        grace: args.grace,
+    };
+    let doing = Arc::new(Doing::default());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    runtime.block_on(listen(args.status, &doing))?;
+    let store = Store::open(&config)?;
+    let looked = cluster::look_for_drivers(&config, &store, &place, &doing, tell);
+    drop(std::fs::remove_dir_all(&place.work_dir));
+    looked?;
+    tell("left");
+    // As whoever sent the signal expects.
+    Ok(exit::DONE)
+}
+
+/// A folder of this worker alone, emptied of what a killed one of its name has left.
+fn own_folder(work_dir: &std::path::Path) -> anyhow::Result<PathBuf> {
+    let folder = work_dir
+        .join("workers")
+        .join(std::process::id().to_string());
+    let name = || folder.display().to_string();
+    sweep(work_dir);
+    drop(std::fs::remove_dir_all(&folder));
+    std::fs::create_dir_all(&folder).with_context(name)?;
+    Ok(folder)
+}
+
+/// Removes what workers that are gone have left.
+fn sweep(work_dir: &std::path::Path) {
+    let entries = std::fs::read_dir(work_dir.join("workers"));
+    for entry in entries.into_iter().flatten().flatten() {
+        let process = std::path::Path::new("/proc").join(entry.file_name());
+        if matches!(process.try_exists(), Ok(false)) {
+            drop(std::fs::remove_dir_all(entry.path()));
+        }
+    }
+}
+
+/// Hears signals and answers questions about this process.
+async fn listen(status: Option<SocketAddr>, doing: &Arc<Doing>) -> anyhow::Result<()> {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut signal = signal(kind).context("cannot listen for signals")?;
+        let doing = Arc::clone(doing);
+        drop(tokio::spawn(async move {
+            if signal.recv().await.is_some() {
+                doing.is_leaving.store(true, Ordering::Relaxed);
+            }
+        }));
+    }
+    let Some(address) = status else {
+        return Ok(());
+    };
+    let listener = tokio::net::TcpListener::bind(address).await;
+    let listener = listener.with_context(|| format!("--status {address}"))?;
+    tell(&format!(
+        "answers /healthz and /metrics on {}",
+        listener.local_addr()?
+    ));
+    let router = Router::new()
+        .route("/healthz", get(health))
+        .route("/metrics", get(metrics))
+        .with_state(Arc::clone(doing));
+    drop(tokio::spawn(
+        async move { axum::serve(listener, router).await },
+    ));
+    Ok(())
+}
+
+async fn health(State(doing): State<Arc<Doing>>) -> (StatusCode, &'static str) {
+    match doing.is_leaving.load(Ordering::Relaxed) {
+        true => (StatusCode::SERVICE_UNAVAILABLE, "leaving\n"),
+        false => (StatusCode::OK, "ok\n"),
+    }
+}
+
+async fn metrics(State(doing): State<Arc<Doing>>) -> String {
+    let serving = u8::from(doing.is_serving.load(Ordering::Relaxed));
+    let (runs, errors) = (
+        doing.runs.load(Ordering::Relaxed),
+        doing.errors.load(Ordering::Relaxed),
+    );
+    format!(
+        "# HELP klieg_worker_serving 1 while it works for a driver.\n# TYPE klieg_worker_serving gauge\nklieg_worker_serving {serving}\n\
+         # HELP klieg_worker_runs_total Driver runs that it has worked for.\n# TYPE klieg_worker_runs_total counter\nklieg_worker_runs_total {runs}\n\
+         # HELP klieg_worker_errors_total Looks for a driver that failed.\n# TYPE klieg_worker_errors_total counter\nklieg_worker_errors_total {errors}\n"
+    )
+}
+
+/// One line on stderr with the time.
+fn tell(text: &str) {
+    render::log(&format!("worker {}: {text}", std::process::id()));
+}

@@ -1,0 +1,280 @@
+//! Who may talk to whom: mutual TLS on every connection, and the same build and run on every request.
+//!
+//! Without certificates of the site, a run has an authority of its own, whose key the driver hands to its workers (`pool`); each process
+//! issues itself a certificate. All certificates carry one name, for which every client asks, so that addresses do not matter. With
+//! certificates of the site (`cluster.tls`), their names are those of the hosts.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use ballista_core::extension::EndpointOverrideFn;
+use ballista_core::extension::SessionConfigExt as _;
+use ballista_core::utils::GrpcServerConfig;
+use ballista_core::utils::create_grpc_server;
+use datafusion::prelude::SessionConfig;
+use rcgen::BasicConstraints;
+use rcgen::CertificateParams;
+use rcgen::DistinguishedName;
+use rcgen::DnType;
+use rcgen::ExtendedKeyUsagePurpose;
+use rcgen::IsCa;
+use rcgen::Issuer;
+use rcgen::KeyPair;
+use rcgen::KeyUsagePurpose;
+use sha2::Digest as _;
+use tonic::Request;
+use tonic::Status;
+use tonic::service::interceptor::Interceptor;
+use tonic::service::interceptor::InterceptorLayer;
+use tonic::transport::Certificate;
+use tonic::transport::ClientTlsConfig;
+use tonic::transport::Endpoint;
+use tonic::transport::Identity;
+use tonic::transport::Server;
+use tonic::transport::ServerTlsConfig;
+use tower::layer::util::Identity as NoLayer;
+use tower::layer::util::Stack;
+
+use crate::config::Tls;
+use crate::engine::cluster::ClusterError;
+
+/// The name in every certificate of a run's authority.
+const NAME: &str = "pool.klieg.internal";
+/// How long a connection is waited for, and how long its handshake may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long the head of an answer is waited for.
+const ANSWER: Duration = Duration::from_secs(20);
+/// How often a silent connection is asked whether it lives, and how long its answer may take.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Certificate and key of an authority, as PEM.
+#[derive(Clone)]
+pub struct Authority {
+    pub(super) certificate: String,
+    pub(super) key: String,
+}
+
+impl Authority {
+    /// Makes one (ECDSA P-256).
+    ///
+    /// # Errors
+    /// No random numbers.
+    pub fn generate() -> Result<Self, ClusterError> {
+        let key = KeyPair::generate().map_err(ClusterError::tls)?;
+        let certificate = authority()?;
+        let certificate = certificate.self_signed(&key).map_err(ClusterError::tls)?;
+        Ok(Self {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        })
+    }
+
+    /// Takes both from the text of a file.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let block = |label: &str| {
+            let (begin, end) = (
+                format!("-----BEGIN {label}-----"),
+                format!("-----END {label}-----"),
+            );
+            let from = text.find(&begin)?;
+            let to = from + text[from..].find(&end)? + end.len();
+            Some(format!("{}\n", &text[from..to]))
+        };
+        let (certificate, key) = (block("CERTIFICATE")?, block("PRIVATE KEY")?);
+        KeyPair::from_pem(&key).ok()?;
+        Some(Self { certificate, key })
+    }
+
+    /// Returns the text of such a file.
+    #[must_use]
+    pub fn text(&self) -> String {
+        format!("{}{}", self.certificate, self.key)
+    }
+}
+
+/// All authorities have one name, so that their key alone says what they issue.
+fn authority() -> Result<CertificateParams, ClusterError> {
+    let mut params = named(Vec::new(), "klieg")?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    Ok(params)
+}
+
+fn named(names: Vec<String>, common: &str) -> Result<CertificateParams, ClusterError> {
+    let mut params = CertificateParams::new(names).map_err(ClusterError::tls)?;
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common);
+    Ok(params)
+}
+
+/// What a process shows and whom it believes.
+#[derive(Clone)]
+pub(super) struct Auth {
+    authority: String,
+    certificate: String,
+    key: String,
+    /// The name that servers must have; `None` for that of their host.
+    name: Option<&'static str>,
+    /// `klieg/<build>/<run>`: the one header that Ballista's Flight clients let us set.
+    agent: String,
+}
+
+impl Auth {
+    /// Issues a certificate of `authority`.
+    pub(super) fn issue(
+        authority: &Authority,
+        (build, run): (&str, &str),
+        who: &str,
+    ) -> Result<Self, ClusterError> {
+        let key = KeyPair::from_pem(&authority.key).map_err(ClusterError::tls)?;
+        let issuer = Issuer::new(self::authority()?, key);
+        let mut params = named(vec![NAME.to_owned()], who)?;
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let key = KeyPair::generate().map_err(ClusterError::tls)?;
+        let certificate = params.signed_by(&key, &issuer).map_err(ClusterError::tls)?;
+        Ok(Self {
+            authority: authority.certificate.clone(),
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+            name: Some(NAME),
+            agent: agent(build, run),
+        })
+    }
+
+    /// Takes the certificates of the site.
+    pub(super) fn of_site(tls: &Tls, (build, run): (&str, &str)) -> Result<Self, ClusterError> {
+        let read = |path: &Path| {
+            fs::read_to_string(path).map_err(|error| ClusterError::Secret {
+                path: path.display().to_string(),
+                what: error.to_string(),
+            })
+        };
+        Ok(Self {
+            authority: read(&tls.authority)?,
+            certificate: read(&tls.certificate)?,
+            key: read(&tls.key)?,
+            name: None,
+            agent: agent(build, run),
+        })
+    }
+
+    fn client(&self) -> ClientTlsConfig {
+        let config = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(&self.authority))
+            .identity(Identity::from_pem(&self.certificate, &self.key));
+        match self.name {
+            Some(name) => config.domain_name(name),
+            None => config,
+        }
+    }
+
+    /// Secures an endpoint. Ballista hands `http://` to half of them, on which tonic ignores TLS and talks plain text: so the scheme is
+    /// changed too.
+    pub(super) fn endpoint(
+        &self,
+        endpoint: Endpoint,
+    ) -> Result<Endpoint, Box<dyn std::error::Error + Send + Sync>> {
+        let url = endpoint.uri().to_string();
+        let endpoint = match url.strip_prefix("http://") {
+            Some(rest) => Endpoint::from_shared(format!("https://{rest}"))?.tcp_nodelay(true),
+            None => endpoint,
+        };
+        let endpoint = endpoint
+            .connect_timeout(CONNECT)
+            .timeout(ANSWER)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true);
+        Ok(endpoint
+            .tls_config(self.client())?
+            .user_agent(self.agent.clone())?)
+    }
+
+    /// What Ballista asks for each endpoint that it makes.
+    pub(super) fn hook(&self) -> EndpointOverrideFn {
+        let auth = self.clone();
+        Arc::new(move |endpoint| auth.endpoint(endpoint))
+    }
+
+    /// Settings of sessions of driver and workers, whose shuffles are secured by them.
+    pub(super) fn session(&self) -> SessionConfig {
+        SessionConfig::new_with_ballista()
+            .with_ballista_use_tls(true)
+            .with_ballista_override_create_grpc_client_endpoint(self.hook())
+    }
+
+    /// The only way in which a server is made.
+    pub(super) fn server(
+        &self,
+    ) -> Result<Server<Stack<InterceptorLayer<SameRun>, NoLayer>>, ClusterError> {
+        let tls = ServerTlsConfig::new()
+            .identity(Identity::from_pem(&self.certificate, &self.key))
+            .client_ca_root(Certificate::from_pem(&self.authority))
+            .timeout(CONNECT);
+        let server = create_grpc_server(&GrpcServerConfig::default()).tls_config(tls);
+        let check = SameRun(self.agent.clone());
+        Ok(server
+            .map_err(ClusterError::tls)?
+            .layer(InterceptorLayer::new(check)))
+    }
+}
+
+fn agent(build: &str, run: &str) -> String {
+    format!("klieg/{build}/{run}")
+}
+
+/// Refuses requests of another build or run, for every service of a port.
+#[derive(Clone)]
+pub(super) struct SameRun(String);
+
+impl Interceptor for SameRun {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        let header = request.metadata().get("user-agent");
+        let found = header.and_then(|header| header.to_str().ok()).unwrap_or("");
+        // tonic adds its own name behind a blank.
+        match found.split(' ').next() == Some(&self.0) {
+            true => Ok(request),
+            false => Err(Status::failed_precondition(
+                "another build or another run of klieg",
+            )),
+        }
+    }
+}
+
+/// Tells this build from all others: the digest of the program, 16 digits.
+pub(super) fn build() -> &'static str {
+    static BUILD: OnceLock<String> = OnceLock::new();
+    BUILD.get_or_init(|| {
+        let mut digest = sha2::Sha256::new();
+        let program = fs::File::open("/proc/self/exe");
+        let copied =
+            program.and_then(|mut program| std::io::copy(&mut program, &mut Writer(&mut digest)));
+        let text = match copied {
+            Ok(_) => digest.finalize(),
+            Err(_) => sha2::Sha256::digest(env!("CARGO_PKG_VERSION")),
+        };
+        text.iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    })
+}
+
+struct Writer<'a>(&'a mut sha2::Sha256);
+
+impl std::io::Write for Writer<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,159 @@
+//! Worker processes that this process starts. What they must know goes through a pipe, never on a command line; the end of the pipe
+//! tells them that this process is gone.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Child;
+use std::process::ChildStdin;
+use std::process::Command;
+use std::process::ExitStatus;
+use std::process::Stdio;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::config::Config;
+use crate::engine::cluster::ClusterError;
+use crate::engine::cluster::pool::Rendezvous;
+use crate::engine::cluster::worker::Order;
+
+/// A worker process of one driver run.
+pub(super) struct ChildProcess {
+    child: Child,
+    pipe: Option<ChildStdin>,
+}
+
+impl ChildProcess {
+    /// Starts this program again, also where its file was replaced meanwhile.
+    pub(super) fn start(order: &Order) -> Result<Self, ClusterError> {
+        let fail = |error: std::io::Error| ClusterError::Worker(format!("cannot start: {error}"));
+        let mut child = Command::new("/proc/self/exe")
+            .args(["worker", "--child"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(fail)?;
+        let mut pipe = child.stdin.take();
+        if let Some(pipe) = &mut pipe {
+            let text = serde_json::to_vec(order).map_err(ClusterError::tls)?;
+            pipe.write_all(&text)
+                .and_then(|()| pipe.write_all(b"\n"))
+                .map_err(fail)?;
+        }
+        Ok(Self { child, pipe })
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Returns how it ended, where it has.
+    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Lets it leave, and kills it where it has not within `grace`.
+    pub(super) fn leave(&mut self, grace: Duration) {
+        drop(self.pipe.take());
+        let start = Instant::now();
+        while self.ended().is_none() && start.elapsed() < grace {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// How long workers of this machine are waited for at the end.
+const LEAVE: Duration = Duration::from_secs(5);
+
+/// A worker that ends before its time is started again, so often for each of them.
+const STARTS: usize = 20;
+
+/// Workers of `--cluster local:N`.
+pub(super) struct Children {
+    orders: Vec<Order>,
+    processes: Mutex<Processes>,
+}
+
+#[derive(Default)]
+struct Processes {
+    all: Vec<ChildProcess>,
+    starts: usize,
+    /// Processes that ended before their time.
+    ended: Vec<u32>,
+}
+
+impl Children {
+    /// Starts `number` of them; they share the threads and the memory of the run.
+    pub(super) fn start(
+        number: usize,
+        config: &Config,
+        rendezvous: &Rendezvous,
+    ) -> Result<Self, ClusterError> {
+        let slots = (config.threads.get() / number).max(1);
+        let size = (slots, config.memory_bytes / number as u64);
+        let order = |index: usize| {
+            let folder = format!("worker-{}-{index}", std::process::id());
+            let folder = Path::new(&config.work_dir).join(folder);
+            Order::new(config, rendezvous.clone(), size, &folder)
+        };
+        let children = Self {
+            orders: (0..number).map(order).collect(),
+            processes: Mutex::default(),
+        };
+        for order in &children.orders {
+            let child = ChildProcess::start(order)?;
+            children.lock().all.push(child);
+        }
+        Ok(children)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Processes> {
+        self.processes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts those again that have ended; says so where that has been of no use.
+    pub(super) fn tend(&self) -> Option<String> {
+        let mut processes = self.lock();
+        let Processes { all, starts, ended } = &mut *processes;
+        for (child, order) in all.iter_mut().zip(&self.orders) {
+            let Some(status) = child.ended() else {
+                continue;
+            };
+            if *starts >= STARTS * self.orders.len() {
+                return Some(format!(
+                    "a worker of this machine ended with {status}, again and again"
+                ));
+            }
+            *starts += 1;
+            ended.push(child.id());
+            match ChildProcess::start(order) {
+                Ok(again) => *child = again,
+                Err(error) => return Some(error.to_string()),
+            }
+        }
+        None
+    }
+
+    /// Takes the processes that ended before their time.
+    pub(super) fn take_ended(&self) -> Vec<u32> {
+        std::mem::take(&mut self.lock().ended)
+    }
+}
+
+impl Drop for Children {
+    fn drop(&mut self) {
+        let mut processes = self.lock();
+        for child in &mut processes.all {
+            drop(child.pipe.take());
+        }
+        for child in &mut processes.all {
+            child.leave(LEAVE);
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! The driver's port: which workers there are, who of them gets tasks, and which tasks failed.
+//!
+//! ```text
+//! worker ─PollWork─► Gate ─┬─ new: the driver calls it back at once, and it gets nothing until it has answered
+//!                          ├─ admitted: tasks of the scheduler
+//!                          └─ barred: none (others could not read from it)
+//! ```
+//! `PollWork` and `ExecutorStopped` are all that workers need; no other call exists on the port.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
+
+use ballista_core::serde::protobuf as proto;
+use ballista_core::serde::protobuf::executor_grpc_client::ExecutorGrpcClient;
+use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpc;
+use ballista_core::serde::protobuf::task_status::Status as TaskState;
+use ballista_scheduler::scheduler_server::SchedulerServer;
+use datafusion_proto::protobuf::LogicalPlanNode;
+use datafusion_proto::protobuf::PhysicalPlanNode;
+use serde::Serialize;
+use tonic::Request;
+use tonic::Response;
+use tonic::Status;
+use tonic::transport::Endpoint;
+
+use crate::engine::cluster::auth::Auth;
+
+pub(super) type Scheduler = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
+
+/// A worker that cannot be called is called again so often.
+const CALL_AGAIN: Duration = Duration::from_secs(5);
+
+/// What is known of a worker.
+#[derive(Clone, Debug, Serialize)]
+pub struct Member {
+    /// Its name, new for each run of a driver.
+    pub id: String,
+    /// Where it says that it listens.
+    pub address: String,
+    /// Tasks at a time.
+    pub slots: u32,
+    /// Version and memory, as it says.
+    pub about: String,
+    /// Empty for one that gets tasks, else why it does not.
+    pub barred: String,
+    /// Seconds since it asked for work.
+    pub silent_s: f64,
+    #[serde(skip)]
+    seen: Instant,
+    #[serde(skip)]
+    called: Option<Instant>,
+}
+
+/// A task that failed.
+#[derive(Clone, Debug)]
+pub(super) struct FailedTask {
+    pub(super) worker: String,
+    pub(super) error: String,
+    /// True for what the machine or the network did, not the work.
+    pub(super) is_transient: bool,
+    /// The worker from which it could not read.
+    pub(super) unread: Option<String>,
+}
+
+/// What the port has seen.
+pub(super) struct Members {
+    auth: Auth,
+    timeout: Duration,
+    known: Mutex<BTreeMap<String, Member>>,
+    failed: Mutex<BTreeMap<String, Vec<FailedTask>>>,
+}
+
+/// How long a connection to a silent worker may take.
+const CALL: Duration = Duration::from_secs(1);
+/// Barred until it has been called back.
+const NEW: &str = "not called back yet";
+
+impl Members {
+    pub(super) fn new(auth: Auth, timeout: Duration) -> Self {
+        Self {
+            auth,
+            timeout,
+            known: Mutex::default(),
+            failed: Mutex::default(),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<String, Member>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Workers that have asked for work within the time-out.
+    pub(super) fn list(&self) -> Vec<Member> {
+        let mut known = self.known();
+        known.retain(|_, member| member.seen.elapsed() < self.timeout);
+        let seen = |member: &Member| Member {
+            silent_s: member.seen.elapsed().as_secs_f64(),
+            ..member.clone()
+        };
+        known.values().map(seen).collect()
+    }
+
+    /// Those of them that get tasks.
+    pub(super) fn admitted(&self) -> Vec<Member> {
+        let mut members = self.list();
+        members.retain(|member| member.barred.is_empty());
+        members
+    }
+
+    /// A worker gets no more tasks in this run; barring the last one that does would help nobody.
+    pub(super) fn bar(&self, id: &str, why: &str) {
+        if self.admitted().len() < 2 {
+            return;
+        }
+        if let Some(member) = self.known().get_mut(id)
+            && member.barred.is_empty()
+        {
+            why.clone_into(&mut member.barred);
+        }
+    }
+
+    pub(super) fn forget(&self, id: &str) {
+        self.known().remove(id);
+    }
+
+    /// Forgets the worker that a process of this machine was.
+    pub(super) fn forget_process(&self, process: u32) {
+        let prefix = format!("{process}-");
+        self.known().retain(|id, _| !id.starts_with(&prefix));
+    }
+
+    /// True where nobody listens at the address of a worker; false where nobody knows.
+    pub(super) async fn is_gone(&self, member: &Member) -> bool {
+        let connected = tokio::time::timeout(CALL, tokio::net::TcpStream::connect(&member.address));
+        matches!(connected.await, Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused)
+    }
+
+    /// Takes the failures of a job.
+    pub(super) fn take_failed(&self, job: &str) -> Vec<FailedTask> {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.remove(job).unwrap_or_default()
+    }
+
+    fn note(&self, worker: &str, status: &proto::TaskStatus) {
+        use proto::failed_task::FailedReason as Reason;
+        let Some(TaskState::Failed(task)) = &status.status else {
+            return;
+        };
+        let is_transient = !matches!(task.failed_reason, Some(Reason::ExecutionError(_)) | None);
+        let unread = match &task.failed_reason {
+            Some(Reason::FetchPartitionError(error)) => Some(error.executor_id.clone()),
+            _ => None,
+        };
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_job = failed.entry(status.job_id.clone()).or_default();
+        of_job.push(FailedTask {
+            worker: worker.to_owned(),
+            error: task.error.clone(),
+            is_transient,
+            unread,
+        });
+    }
+
+    /// Notes that a worker asked; true where it gets tasks.
+    fn seen(self: &Arc<Self>, registration: &proto::ExecutorRegistration) -> bool {
+        let mut known = self.known();
+        let member = known
+            .entry(registration.id.clone())
+            .or_insert_with(|| member(registration));
+        member.seen = Instant::now();
+        let is_waiting = member
+            .called
+            .is_some_and(|called| called.elapsed() < CALL_AGAIN);
+        let is_uncalled = member.barred == NEW || member.barred.starts_with(UNREACHABLE);
+        if is_uncalled && !is_waiting {
+            member.called = Some(Instant::now());
+            let (members, member) = (Arc::clone(self), member.clone());
+            drop(tokio::spawn(async move {
+                let answer = members.call(&member.address).await;
+                if let Some(known) = members.known().get_mut(&member.id) {
+                    known.barred = answer.err().unwrap_or_default();
+                }
+            }));
+        }
+        member.barred.is_empty()
+    }
+
+    /// Calls a worker where it says that it is.
+    async fn call(&self, address: &str) -> Result<(), String> {
+        let fail = |error: &dyn std::fmt::Display| {
+            format!(
+                "{UNREACHABLE} {address}: {error}; open the firewall from the driver to it, or correct its --external-host"
+            )
+        };
+        let endpoint = Endpoint::from_shared(format!("http://{address}"));
+        let endpoint = endpoint.map_err(|error| fail(&error))?;
+        let endpoint = self.auth.endpoint(endpoint).map_err(|error| fail(&error))?;
+        let channel = endpoint
+            .connect()
+            .await
+            .map_err(|error| fail(&text(&error)))?;
+        let nothing = proto::CancelTasksParams::default();
+        let answer = ExecutorGrpcClient::new(channel).cancel_tasks(nothing).await;
+        answer.map(drop).map_err(|error| fail(&error.message()))
+    }
+}
+
+const UNREACHABLE: &str = "the driver cannot reach it at";
+
+/// An error with its causes.
+pub(super) fn text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn member(registration: &proto::ExecutorRegistration) -> Member {
+    let host = registration.host.clone().unwrap_or_default();
+    let host = match host.contains(':') {
+        true => format!("[{host}]"),
+        false => host,
+    };
+    let slots = registration.specification.as_ref().map(slots);
+    Member {
+        id: registration.id.clone(),
+        address: format!("{host}:{}", registration.port),
+        slots: slots.unwrap_or(1),
+        about: registration
+            .os_info
+            .as_ref()
+            .map(|info| info.os_ver_long.clone())
+            .unwrap_or_default(),
+        barred: NEW.to_owned(),
+        silent_s: 0.0,
+        seen: Instant::now(),
+        called: None,
+    }
+}
+
+fn slots(specification: &proto::ExecutorSpecification) -> u32 {
+    let specification: ballista_core::serde::scheduler::ExecutorSpecification =
+        specification.clone().into();
+    specification.vcores
+}
+
+/// The service of the port.
+pub(super) struct Gate {
+    pub(super) scheduler: Scheduler,
+    pub(super) members: Arc<Members>,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+fn none<T>() -> Answer<T> {
+    Err(Status::unimplemented("workers ask for work, nothing else"))
+}
+
+#[tonic::async_trait]
+impl SchedulerGrpc for Gate {
+    async fn poll_work(
+        &self,
+        request: Request<proto::PollWorkParams>,
+    ) -> Answer<proto::PollWorkResult> {
+        let mut params = request.into_inner();
+        let Some(registration) = params.metadata.as_ref().filter(|own| own.host.is_some()) else {
+            return Err(Status::invalid_argument("no host"));
+        };
+        for status in &params.task_status {
+            self.members.note(&registration.id, status);
+        }
+        if !self.members.seen(registration) {
+            params.num_free_vcores = 0;
+        }
+        self.scheduler.poll_work(Request::new(params)).await
+    }
+
+    async fn executor_stopped(
+        &self,
+        request: Request<proto::ExecutorStoppedParams>,
+    ) -> Answer<proto::ExecutorStoppedResult> {
+        self.members.forget(&request.get_ref().executor_id);
+        self.scheduler.executor_stopped(request).await
+    }
+
+    async fn register_executor(
+        &self,
+        _: Request<proto::RegisterExecutorParams>,
+    ) -> Answer<proto::RegisterExecutorResult> {
+        none()
+    }
+
+    async fn heart_beat_from_executor(
+        &self,
+        _: Request<proto::HeartBeatParams>,
+    ) -> Answer<proto::HeartBeatResult> {
+        none()
+    }
+
+    async fn update_task_status(
+        &self,
+        _: Request<proto::UpdateTaskStatusParams>,
+    ) -> Answer<proto::UpdateTaskStatusResult> {
+        none()
+    }
+
+    async fn create_update_session(
+        &self,
+        _: Request<proto::CreateUpdateSessionParams>,
+    ) -> Answer<proto::CreateUpdateSessionResult> {
+        none()
+    }
+
+    async fn remove_session(
+        &self,
+        _: Request<proto::RemoveSessionParams>,
+    ) -> Answer<proto::RemoveSessionResult> {
+        none()
+    }
+
+    type ExecuteQueryPushStream =
+        Pin<Box<dyn futures::Stream<Item = Result<proto::GetJobStatusResult, Status>> + Send>>;
+
+    async fn execute_query_push(
+        &self,
+        _: Request<proto::ExecuteQueryParams>,
+    ) -> Answer<Self::ExecuteQueryPushStream> {
+        none()
+    }
+
+    async fn execute_query(
+        &self,
+        _: Request<proto::ExecuteQueryParams>,
+    ) -> Answer<proto::ExecuteQueryResult> {
+        none()
+    }
+
+    async fn get_job_status(
+        &self,
+        _: Request<proto::GetJobStatusParams>,
+    ) -> Answer<proto::GetJobStatusResult> {
+        none()
+    }
+
+    async fn get_job_metrics(
+        &self,
+        _: Request<proto::GetJobMetricsParams>,
+    ) -> Answer<proto::GetJobMetricsResult> {
+        none()
+    }
+
+    async fn cancel_job(
+        &self,
+        _: Request<proto::CancelJobParams>,
+    ) -> Answer<proto::CancelJobResult> {
+        none()
+    }
+
+    async fn clean_job_data(
+        &self,
+        _: Request<proto::CleanJobDataParams>,
+    ) -> Answer<proto::CleanJobDataResult> {
+        none()
+    }
+}

@@ -1,0 +1,281 @@
+//! One try of a plan: submitted, watched, judged, its result read.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use ballista_core::JobId;
+use ballista_core::client::BallistaClient;
+use ballista_core::extension::BallistaConfigGrpcEndpoint;
+use ballista_core::serde::protobuf::JobStatus;
+use ballista_core::serde::protobuf::PartitionLocation;
+use ballista_core::serde::protobuf::SuccessfulJob;
+use ballista_core::serde::protobuf::job_status::Status as JobState;
+use ballista_scheduler::state::execution_graph::ExecutionGraphBox;
+use datafusion::error::DataFusionError;
+use datafusion::physical_plan::ExecutionPlan;
+use futures::StreamExt as _;
+use futures::TryStreamExt as _;
+use tokio::sync::mpsc::Receiver;
+
+use crate::engine::Engine as _;
+use crate::engine::Progress;
+use crate::engine::Stage;
+use crate::engine::cluster::Cluster;
+use crate::engine::cluster::gate::FailedTask;
+use crate::engine::cluster::guard;
+
+/// How often a job is looked at.
+const TICK: Duration = Duration::from_millis(200);
+/// How long it may take until the stages of a job that is done are known.
+const GRAPH: Duration = Duration::from_secs(5);
+/// A busy worker is heard every five seconds; one that is silent for longer is called.
+const SILENT: Duration = Duration::from_millis(6500);
+/// Results that are fetched at a time.
+const FETCHES: usize = 8;
+
+impl Cluster {
+    /// Runs a plan once.
+    pub(super) async fn attempt(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        progress: &Progress,
+    ) -> Result<Vec<RecordBatch>, Doubt> {
+        let (sender, mut states) = tokio::sync::mpsc::channel(64);
+        let session = Arc::new(self.session());
+        let job = self
+            .scheduler
+            .submit_physical_plan("klieg", session, plan, Some(sender));
+        let job = job.await.map_err(|error| Doubt::lasting(&error))?;
+        let ended = self.watch(&job, &mut states, progress).await;
+        let failed = self.members.take_failed(job.as_str());
+        for FailedTask { worker, unread, .. } in &failed {
+            if let Some(unread) = unread {
+                let why = format!("worker {worker} could not read from it");
+                self.members.bar(unread, &why);
+            }
+        }
+        let graph = self.graph(&job, ended.is_ok()).await;
+        if let Some(graph) = &graph {
+            self.show(progress, guard::stages(graph.as_ref()));
+        }
+        let result = match (ended, graph) {
+            (Ok(_), None) => Err(Doubt::passing(&"nobody knows what its stages did")),
+            (Ok(result), Some(graph)) => match (guard::doubt(graph.as_ref()), failed.first()) {
+                (Some(doubt), failed) => {
+                    let error = failed.map(|failed| format!(" ({})", short(&failed.error)));
+                    Err(Doubt::passing(&format!(
+                        "{doubt}{}",
+                        error.unwrap_or_default()
+                    )))
+                }
+                (None, Some(failed)) => Err(Doubt::passing(&short(&failed.error))),
+                (None, None) => self.fetch(result).await,
+            },
+            (Err(why), _) => Err(doubt(&why, &failed)),
+        };
+        self.scheduler.state.executor_manager.clean_up_job_data(job);
+        result
+    }
+
+    /// Returns what the stages of a job did; it is there an instant after the job is told to have succeeded.
+    async fn graph(&self, job: &JobId, is_done: bool) -> Option<ExecutionGraphBox> {
+        let start = Instant::now();
+        loop {
+            let graph = self.jobs.get_execution_graph(job).await.ok().flatten();
+            if graph.is_some() || !is_done || start.elapsed() > GRAPH {
+                return graph;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits for the end of a job.
+    async fn watch(
+        &self,
+        job: &JobId,
+        states: &mut Receiver<JobStatus>,
+        progress: &Progress,
+    ) -> Result<SuccessfulJob, String> {
+        let mut tick = tokio::time::interval(TICK);
+        let deadline = tokio::time::sleep(self.settings.job_timeout);
+        tokio::pin!(deadline);
+        let mut alone = Instant::now();
+        let why = loop {
+            tokio::select! {
+                state = states.recv() => match state.and_then(|state| state.status) {
+                    Some(JobState::Successful(job)) => return Ok(job),
+                    Some(JobState::Failed(job)) => return Err(job.error),
+                    Some(_) => {}
+                    None => break "the scheduler ended it".to_owned(),
+                },
+                _ = tick.tick() => {
+                    let running = self.scheduler.state.task_manager.get_running_job_cache();
+                    if let Some(job) = running.get(job) {
+                        let graph = job.execution_graph.read().await;
+                        self.show(progress, guard::stages(graph.as_ref()));
+                    }
+                    if let Some(lost) = self.lost().await {
+                        break lost;
+                    }
+                    if !self.members.admitted().is_empty() {
+                        alone = Instant::now();
+                    } else if alone.elapsed() > self.settings.worker_timeout {
+                        break "all workers are gone".to_owned();
+                    }
+                }
+                () = &mut deadline => {
+                    break format!("not done within cluster.job_timeout ({} s)", self.settings.job_timeout.as_secs());
+                }
+            }
+        };
+        drop(self.scheduler.cancel_job(job.clone()).await);
+        Err(why)
+    }
+
+    /// Names a worker that is gone, before its silence says so.
+    async fn lost(&self) -> Option<String> {
+        if let Some(children) = &self.children {
+            if let Some(trouble) = children.tend() {
+                return Some(trouble);
+            }
+            let ended = children.take_ended();
+            // Names of workers begin with their process.
+            ended
+                .iter()
+                .for_each(|process| self.members.forget_process(*process));
+            if let Some(process) = ended.first() {
+                return Some(format!("worker process {process} ended"));
+            }
+        }
+        for member in self.members.admitted() {
+            if member.silent_s > SILENT.as_secs_f64() && self.members.is_gone(&member).await {
+                self.members.forget(&member.id);
+                return Some(format!("worker {} is gone", member.address));
+            }
+        }
+        None
+    }
+
+    fn show(&self, progress: &Progress, stages: Vec<Stage>) {
+        if let Some(board) = &self.board {
+            board.set_stages(&stages);
+        }
+        progress.set_stages(stages);
+    }
+
+    /// Reads the result from the workers that hold it.
+    async fn fetch(&self, job: SuccessfulJob) -> Result<Vec<RecordBatch>, Doubt> {
+        let clients: Mutex<BTreeMap<String, BallistaClient>> = Mutex::default();
+        let fetches = job
+            .partition_location
+            .into_iter()
+            .map(|location| self.fetch_one(&clients, location));
+        let fetched: Vec<Vec<RecordBatch>> = futures::stream::iter(fetches)
+            .buffer_unordered(FETCHES)
+            .try_collect()
+            .await?;
+        Ok(fetched.into_iter().flatten().collect())
+    }
+
+    async fn fetch_one(
+        &self,
+        clients: &Mutex<BTreeMap<String, BallistaClient>>,
+        location: PartitionLocation,
+    ) -> Result<Vec<RecordBatch>, Doubt> {
+        let layout = location.layout();
+        let nothing = || Doubt::passing(&"a result without its place");
+        let worker = location.executor_meta.ok_or_else(nothing)?;
+        let partition = location.partition_id.ok_or_else(nothing)?.into();
+        let fail = |error: &dyn fmt::Display| {
+            Doubt::passing(&format!(
+                "result at {}:{}: {error}",
+                worker.host, worker.port
+            ))
+        };
+        let key = format!("{}:{}", worker.host, worker.port);
+        let known = clients
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key)
+            .cloned();
+        let mut client = match known {
+            Some(client) => client,
+            None => {
+                let hook = Arc::new(BallistaConfigGrpcEndpoint::new(self.auth.hook()));
+                let port = u16::try_from(worker.port).unwrap_or(0);
+                let most = self.settings.message_bytes;
+                let client = BallistaClient::try_new(
+                    &worker.host,
+                    port,
+                    most,
+                    true,
+                    Some(hook),
+                    1,
+                    500,
+                    0,
+                    0,
+                );
+                let client = client.await.map_err(|error| fail(&error))?;
+                let mut clients = clients.lock().unwrap_or_else(PoisonError::into_inner);
+                clients.insert(key, client.clone());
+                client
+            }
+        };
+        let stream = client.fetch_partition(&worker.id, &partition, location.file_id, layout, true);
+        let batches = stream.await.map_err(|error| fail(&error))?.try_collect();
+        batches.await.map_err(|error: DataFusionError| fail(&error))
+    }
+}
+
+/// Why a try does not count.
+pub(super) struct Doubt {
+    pub(super) why: String,
+    /// True where the next try would meet it too.
+    pub(super) is_lasting: bool,
+}
+
+impl Doubt {
+    fn passing(why: &dyn fmt::Display) -> Self {
+        Self {
+            why: why.to_string(),
+            is_lasting: false,
+        }
+    }
+
+    fn lasting(why: &dyn fmt::Display) -> Self {
+        Self {
+            why: why.to_string(),
+            is_lasting: true,
+        }
+    }
+}
+
+/// A job that failed: because of its work, where no machine or network had a part in it.
+fn doubt(why: &str, failed: &[FailedTask]) -> Doubt {
+    let of_work = failed
+        .iter()
+        .find(|task| !task.is_transient && !task.error.contains(LEAVES));
+    match of_work {
+        Some(task) => Doubt::lasting(&short(&task.error)),
+        None => Doubt::passing(
+            &failed
+                .first()
+                .map_or_else(|| short(why), |task| short(&task.error)),
+        ),
+    }
+}
+
+/// Stands in the error of a task whose worker is not fit for work.
+pub(super) const LEAVES: &str = "this worker leaves";
+
+/// The first line, at a length that people read.
+fn short(error: &str) -> String {
+    let line = error.lines().next().unwrap_or_default();
+    line.chars().take(400).collect()
+}

@@ -1,0 +1,113 @@
+//! A cluster that is there when the first plan needs it: days that are up to date wait for no worker.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use crate::config;
+use crate::config::Config;
+use crate::engine::cluster::Cluster;
+use crate::engine::cluster::ClusterError;
+use crate::engine::cluster::pool;
+use crate::engine::cluster::pool::Keys;
+use crate::store::Store;
+
+/// Which workers a driver uses.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Workers {
+    /// Processes that it starts on this machine.
+    Local(usize),
+    /// Those of a pool.
+    Pool(String),
+}
+
+/// A cluster that is started when the first plan needs it.
+pub struct Lazy {
+    pub(super) workers: Workers,
+    pub(super) config: Config,
+    pub(super) store: Store,
+    pub(super) run: String,
+    started: Mutex<Option<Result<Arc<Cluster>, Arc<ClusterError>>>>,
+}
+
+impl fmt::Debug for Lazy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lazy")
+            .field("workers", &self.workers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Lazy {
+    /// Takes `local:N` or the name of a pool.
+    ///
+    /// # Errors
+    /// Neither, or a key that cannot be used; nothing is started.
+    pub fn try_new(
+        name: &str,
+        config: &Config,
+        store: &Store,
+        run: &str,
+    ) -> Result<Self, ClusterError> {
+        let workers = parse(name).ok_or_else(|| ClusterError::Name(name.to_owned()))?;
+        if matches!(workers, Workers::Pool(_)) {
+            Keys::find(&config.pool)?.check(store, &config.hadoop)?;
+            check_host(&config.cluster)?;
+        }
+        Ok(Self {
+            workers,
+            config: config.clone(),
+            store: store.clone(),
+            run: run.to_owned(),
+            started: Mutex::default(),
+        })
+    }
+
+    /// Starts it where it is not, and waits for its workers; what failed once fails again at once.
+    ///
+    /// # Errors
+    /// No workers, or another driver has the pool.
+    pub fn get(&self, tell: &(dyn Fn(&str) + Sync)) -> Result<Arc<Cluster>, Arc<ClusterError>> {
+        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = || {
+            let cluster = Cluster::start(self, tell);
+            cluster.map(Arc::new).map_err(Arc::new)
+        };
+        started.get_or_insert_with(start).clone()
+    }
+
+    /// Lets workers of a pool know that this driver is gone, for a process that stops at once.
+    pub fn retract(&self) {
+        if let Workers::Pool(name) = &self.workers {
+            pool::retract(&self.store, name, &self.run);
+        }
+    }
+
+    /// Ends it: workers leave, the pool is free.
+    pub fn stop(&self) {
+        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(started.take());
+    }
+}
+
+/// Others must know how to call this machine.
+pub(super) fn check_host(settings: &config::Cluster) -> Result<(), ClusterError> {
+    match settings.bind.is_unspecified() && settings.external_host.is_none() {
+        true => Err(ClusterError::Host),
+        false => Ok(()),
+    }
+}
+
+fn parse(name: &str) -> Option<Workers> {
+    if let Some(number) = name.strip_prefix("local:") {
+        let number = number
+            .parse()
+            .ok()
+            .filter(|number| (1..=64).contains(number));
+        return number.map(Workers::Local);
+    }
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let is_name = !name.is_empty() && name.len() <= 64 && name.bytes().all(is_plain);
+    is_name.then(|| Workers::Pool(name.to_owned()))
+}

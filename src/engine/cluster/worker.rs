@@ -1,0 +1,492 @@
+//! A worker's child process: it serves one driver run, from dialling to its end. Every way out is bounded in time.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Read as _;
+use std::net::IpAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+use arrow_flight::flight_service_server::FlightServiceServer;
+use ballista_core::BALLISTA_PROTOCOL_VERSION;
+use ballista_core::client::BallistaClient;
+use ballista_core::client_pool::BallistaClientPool;
+use ballista_core::client_pool::PooledClient;
+use ballista_core::extension::BallistaConfigGrpcEndpoint;
+use ballista_core::serde::BallistaCodec;
+use ballista_core::serde::BallistaLogicalExtensionCodec;
+use ballista_core::serde::protobuf as proto;
+use ballista_core::serde::protobuf::executor_grpc_server::ExecutorGrpc;
+use ballista_core::serde::protobuf::executor_grpc_server::ExecutorGrpcServer;
+use ballista_core::serde::protobuf::scheduler_grpc_client::SchedulerGrpcClient;
+use ballista_core::serde::scheduler::ExecutorSpecification;
+use ballista_core::utils::GrpcClientConfig;
+use ballista_executor::execution_engine::DefaultExecutionEngine;
+use ballista_executor::execution_loop::poll_loop;
+use ballista_executor::executor::Executor;
+use ballista_executor::flight_service::BallistaFlightService;
+use ballista_executor::health::ExecutorHealth;
+use ballista_executor::metrics::LoggingMetricsCollector;
+use datafusion_proto::protobuf::LogicalPlanNode;
+use datafusion_proto::protobuf::PhysicalPlanNode;
+use futures::FutureExt as _;
+use serde::Deserialize;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tonic::Request;
+use tonic::Response;
+use tonic::Status;
+use tonic::transport::Channel;
+use tonic::transport::Endpoint;
+use tonic::transport::server::TcpIncoming;
+
+use crate::config;
+use crate::config::Config;
+use crate::config::Layers;
+use crate::config::Origin;
+use crate::engine::cluster::ClusterError;
+use crate::engine::cluster::auth::Auth;
+use crate::engine::cluster::driver::codec;
+use crate::engine::cluster::fitness;
+use crate::engine::cluster::fitness::Checked;
+use crate::engine::cluster::fitness::Fitness;
+use crate::engine::cluster::fitness::State;
+use crate::engine::cluster::gate::text;
+use crate::engine::cluster::pool::Keys;
+use crate::engine::cluster::pool::Rendezvous;
+use crate::engine::session;
+use crate::engine::task::Spool;
+use crate::store::Store;
+
+/// How long an answer of the driver is waited for: a stopped one must become an error.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// What a child process is told through its pipe.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Order {
+    rendezvous: Rendezvous,
+    /// Settings of this machine, and what is laid over Hadoop's.
+    settings: BTreeMap<String, String>,
+    hadoop_files: Vec<PathBuf>,
+    hadoop_defines: Vec<(String, String)>,
+    slots: usize,
+    memory_bytes: u64,
+    work_dir: PathBuf,
+    pub(super) bind: IpAddr,
+    pub(super) external_host: Option<String>,
+    pub(super) grace: Duration,
+}
+
+impl Order {
+    /// Makes one of a configuration for so many tasks at a time in so much memory.
+    #[must_use]
+    pub(super) fn new(
+        config: &Config,
+        rendezvous: Rendezvous,
+        (slots, memory_bytes): (usize, u64),
+        work_dir: &Path,
+    ) -> Self {
+        Self {
+            rendezvous,
+            settings: config.texts.clone(),
+            hadoop_files: config.hadoop.files.clone(),
+            hadoop_defines: config.hadoop.defines.clone(),
+            slots,
+            memory_bytes,
+            work_dir: work_dir.to_path_buf(),
+            bind: IpAddr::from([127, 0, 0, 1]),
+            external_host: None,
+            // With its driver it is over.
+            grace: Duration::ZERO,
+        }
+    }
+
+    fn config(
+        &self,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Config, config::Error> {
+        let mut layers = Layers::try_new(environment)?;
+        for (key, value) in &self.settings {
+            layers.set(key.clone(), value.clone(), Origin::Flag)?;
+        }
+        for path in &self.hadoop_files {
+            layers.add_hadoop_file(path.clone());
+        }
+        for (key, value) in &self.hadoop_defines {
+            layers.define(key, value)?;
+        }
+        layers.check()
+    }
+}
+
+/// Serves the driver that standard input tells of, until it or this process's parent is gone; what happens is told line by line.
+///
+/// # Errors
+/// The order, the driver cannot be reached, or this machine is not fit for work.
+pub fn serve(
+    environment: impl Iterator<Item = (String, String)>,
+    tell: fn(&str),
+) -> Result<(), ClusterError> {
+    let mut line = String::new();
+    std::io::stdin()
+        .read_line(&mut line)
+        .map_err(ClusterError::tls)?;
+    let order: Order = serde_json::from_str(&line).map_err(ClusterError::tls)?;
+    let config = order.config(environment).map_err(ClusterError::tls)?;
+    let store = Store::open(&config).map_err(ClusterError::tls)?;
+    let leave = Arc::new(Notify::new());
+    let pipe = Arc::clone(&leave);
+    drop(std::thread::spawn(move || {
+        // Its end: the parent is gone, or wants this process to leave.
+        drop(std::io::stdin().read_to_end(&mut Vec::new()));
+        pipe.notify_one();
+    }));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(ClusterError::tls)?;
+    let served = runtime.block_on(session(&order, (&config, &store), &leave, tell));
+    runtime.shutdown_background();
+    served
+}
+
+struct Served<'a> {
+    order: &'a Order,
+    store: &'a Store,
+    state: Arc<State>,
+    id: String,
+}
+
+async fn session(
+    order: &Order,
+    (config, store): (&Config, &Store),
+    leave: &Notify,
+    tell: fn(&str),
+) -> Result<(), ClusterError> {
+    let Rendezvous {
+        host, port, run, ..
+    } = &order.rendezvous;
+    let shuffles = order.work_dir.join("shuffle");
+    // What a killed predecessor left.
+    drop(std::fs::remove_dir_all(&shuffles));
+    fitness::check(&order.work_dir, store).map_err(ClusterError::Worker)?;
+    std::fs::create_dir_all(&shuffles).map_err(ClusterError::tls)?;
+    let auth = order
+        .rendezvous
+        .auth(&Keys::find(&config.pool)?, "worker")?;
+    let most = config.cluster.message_bytes;
+    let mut driver = SchedulerGrpcClient::new(dial(&order.rendezvous, &auth).await?)
+        .max_decoding_message_size(most)
+        .max_encoding_message_size(most);
+    let listener = TcpListener::bind((order.bind, 0))
+        .await
+        .map_err(ClusterError::tls)?;
+    let own_port = listener.local_addr().map_err(ClusterError::tls)?.port();
+    let served = Served {
+        order,
+        store,
+        state: Arc::default(),
+        id: format!("{}-{own_port}", std::process::id()),
+    };
+    let executor = Arc::new(served.executor(&auth, &shuffles, u32::from(own_port))?);
+    let server = answer(&auth, listener, (&executor, most))?;
+    let codec: BallistaCodec<LogicalPlanNode, PhysicalPlanNode> =
+        BallistaCodec::new(Arc::new(BallistaLogicalExtensionCodec::default()), codec());
+    let (health, ask) = (ExecutorHealth::new(), Arc::new(Notify::new()));
+    let woken = Some(Arc::clone(&ask));
+    let free = Arc::new(Semaphore::new(order.slots));
+    // It never ends by itself, whatever the driver answers, or does not: watched from outside.
+    let polls = poll_loop(
+        driver.clone(),
+        executor,
+        codec,
+        woken,
+        Some(Arc::clone(&free)),
+        health.clone(),
+    );
+    let mut polls = tokio::spawn(polls);
+    tell(&format!(
+        "run {run}: serving the driver at {host}:{port}, on port {own_port}"
+    ));
+    let give_up = config.cluster.worker_timeout;
+    let why = served.watch(&mut polls, &health, (leave, &ask, free), give_up);
+    let why = why.await;
+    let bye = proto::ExecutorStoppedParams {
+        executor_id: served.id.clone(),
+        reason: why.to_owned(),
+    };
+    drop(tokio::time::timeout(BYE, driver.executor_stopped(bye)).await);
+    polls.abort();
+    server.abort();
+    drop(std::fs::remove_dir_all(&order.work_dir));
+    served.tell_end(why, tell)
+}
+
+/// How long the driver may take to hear that this worker leaves.
+const BYE: Duration = Duration::from_secs(1);
+
+/// Connects to the driver.
+async fn dial(driver: &Rendezvous, auth: &Auth) -> Result<Channel, ClusterError> {
+    let Rendezvous {
+        host, port, run, ..
+    } = driver;
+    let fail = |error: &dyn fmt::Display| {
+        ClusterError::Worker(format!(
+            "driver of run {run} at {host}:{port} cannot be reached from here: {error}; open the firewall from the workers to it"
+        ))
+    };
+    let endpoint = Endpoint::from_shared(format!("https://{host}:{port}"));
+    let endpoint = endpoint.map_err(|error| fail(&error))?;
+    let endpoint = auth.endpoint(endpoint).map_err(|error| fail(&error))?;
+    let channel = endpoint.timeout(ANSWER).connect().await;
+    channel.map_err(|error| fail(&text(&error)))
+}
+
+/// Serves shuffles and the driver's calls on one port.
+fn answer(
+    auth: &Auth,
+    listener: TcpListener,
+    (executor, most): (&Arc<Executor>, usize),
+) -> Result<JoinHandle<Result<(), tonic::transport::Error>>, ClusterError> {
+    let shuffles = BallistaFlightService::new(executor.work_dir.clone());
+    let server = auth
+        .server()?
+        .add_service(FlightServiceServer::new(shuffles).max_encoding_message_size(most))
+        .add_service(ExecutorGrpcServer::new(Control(Arc::clone(executor))))
+        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
+    Ok(tokio::spawn(server))
+}
+
+/// How often work is asked for while there is none.
+const ASK_IDLE: Duration = Duration::from_millis(250);
+/// A worker without a free slot is heard so often, and so is the end of its last task.
+const HEARD: Duration = Duration::from_millis(5500);
+const HANDED_ON: Duration = Duration::from_millis(3);
+
+impl Served<'_> {
+    fn executor(&self, auth: &Auth, shuffles: &Path, port: u32) -> Result<Executor, ClusterError> {
+        let Self { order, store, .. } = self;
+        let host = order.external_host.clone();
+        let about = format!(
+            "klieg {}, {} MiB",
+            env!("CARGO_PKG_VERSION"),
+            order.memory_bytes >> 20
+        );
+        let metadata = proto::ExecutorRegistration {
+            id: self.id.clone(),
+            host: Some(host.unwrap_or_else(|| order.bind.to_string())),
+            port,
+            grpc_port: port,
+            specification: Some(
+                ExecutorSpecification::default()
+                    .with_vcores(u32::try_from(order.slots).unwrap_or(1))
+                    .into(),
+            ),
+            os_info: Some(proto::ExecutorOperatingSystemSpecification {
+                os_ver_long: about,
+                ..Default::default()
+            }),
+            ballista_protocol_version: BALLISTA_PROTOCOL_VERSION,
+        };
+        let spill = order.work_dir.join("spill");
+        std::fs::create_dir_all(&spill).map_err(ClusterError::tls)?;
+        let runtime =
+            session::runtime(store, order.memory_bytes, &spill).map_err(ClusterError::tls)?;
+        let settings = session::with_store(auth.session(), store)
+            .with_extension(Arc::new(Spool(order.work_dir.join("spool"))));
+        let engine = Arc::new(Checked {
+            engine: DefaultExecutionEngine::with_client_pool(Arc::new(Clients::default())),
+            place: Arc::new(Fitness {
+                work_dir: order.work_dir.clone(),
+                store: (*store).clone(),
+                state: Arc::clone(&self.state),
+                id: self.id.clone(),
+            }),
+        });
+        Ok(Executor::new(
+            metadata,
+            &shuffles.display().to_string(),
+            Arc::new(move |_| Ok(Arc::clone(&runtime))),
+            Arc::new(move || settings.clone()),
+            Arc::default(),
+            Arc::new(LoggingMetricsCollector::default()),
+            order.slots,
+            engine,
+        ))
+    }
+
+    fn tell_end(&self, why: &str, tell: fn(&str)) -> Result<(), ClusterError> {
+        let State { done, failed, .. } = &*self.state;
+        tell(&format!(
+            "run {}: {why}; {} tasks done, {} failed",
+            self.order.rendezvous.run,
+            done.load(Ordering::Relaxed),
+            failed.load(Ordering::Relaxed)
+        ));
+        match self.state.is_unfit.load(Ordering::Relaxed) {
+            true => Err(ClusterError::Worker("not fit for work".to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    /// Waits for a reason to leave.
+    async fn watch(
+        &self,
+        polls: &mut JoinHandle<Result<(), ballista_core::error::BallistaError>>,
+        health: &ExecutorHealth,
+        (leave, ask, free): (&Notify, &Notify, Arc<Semaphore>),
+        give_up: Duration,
+    ) -> &'static str {
+        let mut answered = Instant::now();
+        let (mut leaving, mut busy): (Option<Instant>, Option<Instant>) = (None, None);
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(ASK_IDLE) => ask.notify_one(),
+                () = self.state.ask.notified() => {
+                    // What became of the task is handed on right after it ends.
+                    tokio::time::sleep(HANDED_ON).await;
+                    ask.notify_one();
+                }
+                _ = &mut *polls => return "the driver has no more work",
+                () = leave.notified(), if leaving.is_none() => {
+                    leaving = Some(Instant::now());
+                    // Takes each slot as it gets free, so that no new task comes.
+                    let slots = u32::try_from(self.order.slots).unwrap_or(1);
+                    drop(tokio::spawn(Arc::clone(&free).acquire_many_owned(slots).map(std::mem::forget)));
+                }
+            }
+            let is_idle = self.state.running.load(Ordering::Relaxed) == 0;
+            if !is_idle {
+                busy = Some(Instant::now());
+            }
+            let is_heard = busy.is_none_or(|busy| busy.elapsed() > HEARD) || !health.is_ready();
+            let is_over = |since: Instant| since.elapsed() >= self.order.grace;
+            if leaving.is_some_and(|since| is_idle && is_heard || is_over(since)) {
+                return "told to leave";
+            }
+            if self.state.is_unfit.load(Ordering::Relaxed) {
+                return "not fit for work";
+            }
+            if health.is_ready() {
+                answered = Instant::now();
+            } else if answered.elapsed() >= give_up {
+                return "the driver does not answer";
+            }
+        }
+    }
+}
+
+/// Answers that this worker is there, and ends tasks of cancelled jobs.
+struct Control(Arc<Executor>);
+
+type Answer<T> = Result<Response<T>, Status>;
+
+fn none<T>() -> Answer<T> {
+    Err(Status::unimplemented("this worker asks for its work"))
+}
+
+#[tonic::async_trait]
+impl ExecutorGrpc for Control {
+    async fn cancel_tasks(
+        &self,
+        request: Request<proto::CancelTasksParams>,
+    ) -> Answer<proto::CancelTasksResult> {
+        let mut cancelled = true;
+        for task in request.into_inner().task_infos {
+            let (stage, number) = (task.stage_id as usize, task.task_id as usize);
+            let ended = self.0.cancel_task(task.job_id.into(), stage, number).await;
+            cancelled &= ended.is_ok();
+        }
+        Ok(Response::new(proto::CancelTasksResult { cancelled }))
+    }
+
+    async fn launch_task(
+        &self,
+        _: Request<proto::LaunchTaskParams>,
+    ) -> Answer<proto::LaunchTaskResult> {
+        none()
+    }
+
+    async fn launch_multi_task(
+        &self,
+        _: Request<proto::LaunchMultiTaskParams>,
+    ) -> Answer<proto::LaunchMultiTaskResult> {
+        none()
+    }
+
+    async fn stop_executor(
+        &self,
+        _: Request<proto::StopExecutorParams>,
+    ) -> Answer<proto::StopExecutorResult> {
+        none()
+    }
+
+    async fn remove_job_data(
+        &self,
+        _: Request<proto::RemoveJobDataParams>,
+    ) -> Answer<proto::RemoveJobDataResult> {
+        none()
+    }
+}
+
+/// One connection to each other worker, kept: without it each fetch would shake hands.
+#[derive(Default)]
+struct Clients(Mutex<BTreeMap<(String, u16), BallistaClient>>);
+
+impl fmt::Debug for Clients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clients")
+    }
+}
+
+#[tonic::async_trait]
+impl BallistaClientPool for Clients {
+    async fn acquire(
+        &self,
+        host: &str,
+        port: u16,
+        config: &GrpcClientConfig,
+        hook: Option<Arc<BallistaConfigGrpcEndpoint>>,
+    ) -> ballista_core::error::Result<PooledClient> {
+        let key = (host.to_owned(), port);
+        let known = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key)
+            .cloned();
+        let client = match known {
+            // Its channel connects again by itself.
+            Some(client) => client,
+            None => {
+                let client = BallistaClient::try_new(
+                    host,
+                    port,
+                    config.max_message_size,
+                    config.use_tls,
+                    hook,
+                    config.io_retries_times,
+                    config.io_retry_wait_time_ms,
+                    config.initial_connection_window_size,
+                    config.initial_stream_window_size,
+                );
+                client.await?
+            }
+        };
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(key, client.clone());
+        Ok(PooledClient::new(client, Box::new(drop)))
+    }
+
+    async fn evict_idle(&self) {}
+}

@@ -1,0 +1,83 @@
+//! How far a plan is, for whoever shows it.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use serde::Serialize;
+
+/// Work done so far of one plan.
+#[derive(Debug, Default)]
+pub struct Progress {
+    bytes: AtomicU64,
+    rows: AtomicU64,
+    stages: Mutex<Vec<Stage>>,
+    reruns: Mutex<Vec<String>>,
+}
+
+/// A stage of a plan that runs on workers: tasks that need nothing of each other.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Stage {
+    /// Its number; the last one gives the result.
+    pub stage: usize,
+    /// What it does, from the outermost operator on.
+    pub work: String,
+    /// Tasks that are done.
+    pub done: usize,
+    /// Tasks that run.
+    pub running: usize,
+    /// All its tasks.
+    pub tasks: usize,
+    /// Workers that have, or had, a task of it.
+    pub workers: usize,
+    /// Rows that its finished tasks gave.
+    pub rows: u64,
+    /// Bytes that its finished tasks left for the next stage, on the disks of the workers.
+    pub shuffled_bytes: u64,
+    /// Bytes that its operators spilled.
+    pub spilled_bytes: u64,
+    /// Seconds from the start of its first task to the end of its last.
+    pub seconds: f64,
+    /// The slowest task against the median; 1 where all took equally long.
+    pub skew: f64,
+}
+
+impl Progress {
+    pub(super) fn add(&self, bytes: u64, rows: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// Returns raw bytes (ingest only) and rows; zero while a plan runs on workers.
+    #[must_use]
+    pub fn get(&self) -> (u64, u64) {
+        (
+            self.bytes.load(Ordering::Relaxed),
+            self.rows.load(Ordering::Relaxed),
+        )
+    }
+
+    pub(super) fn set_stages(&self, stages: Vec<Stage>) {
+        *self.stages.lock().unwrap_or_else(PoisonError::into_inner) = stages;
+    }
+
+    /// Returns the stages of a plan that runs, or ran, on workers; empty for one of this process.
+    #[must_use]
+    pub fn stages(&self) -> Vec<Stage> {
+        let stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        stages.clone()
+    }
+
+    pub(super) fn add_rerun(&self, why: String) {
+        let mut reruns = self.reruns.lock().unwrap_or_else(PoisonError::into_inner);
+        reruns.push(why);
+    }
+
+    /// Returns why results were thrown away and the plan was run again, in order.
+    #[must_use]
+    pub fn reruns(&self) -> Vec<String> {
+        let reruns = self.reruns.lock().unwrap_or_else(PoisonError::into_inner);
+        reruns.clone()
+    }
+}

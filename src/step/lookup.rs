@@ -1,0 +1,98 @@
+//! What the step `suspicious` asks of the table: counts of words, and the flows that its lists need.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::physical_plan::ExecutionPlan;
+
+use crate::engine;
+use crate::engine::Progress;
+use crate::engine::probe;
+use crate::engine::probe::Found;
+use crate::engine::probe::ProbeSpec;
+use crate::engine::task::TaskExec;
+use crate::engine::task::TaskSpec;
+use crate::engine::words;
+use crate::engine::words::Documents;
+use crate::engine::words::WordsSpec;
+use crate::step;
+use crate::step::Context;
+use crate::step::StepError;
+use crate::step::Unit;
+use crate::step::suspicious::Source;
+use crate::table::flow::WORD_COLUMNS;
+
+/// Counts the words of each IP.
+pub(super) async fn count(
+    context: &Context<'_>,
+    table: &Source,
+    work: &mut Vec<serde_json::Value>,
+) -> Result<Documents, StepError> {
+    if table.files.is_empty() {
+        return Ok(Documents::default());
+    }
+    let spec = WordsSpec {
+        compat_spot: context.config.suspicious.compat_spot,
+    };
+    let engine = context.engine;
+    let scan = engine::scan(engine, &table.files, &WORD_COLUMNS).await?;
+    let plan = words::plan_counts(spec, scan, engine.shape().partitions)?;
+    let plan_of = |_| Ok(Arc::clone(&plan));
+    let progress = Arc::new(Progress::default());
+    let mut batches: Vec<RecordBatch> = Vec::new();
+    let label = "suspicious: counting words";
+    let run = engine.run(&plan_of, &mut batches, &progress);
+    let done = context.watched(label, (table.rows, Unit::Rows), (&progress, run));
+    done.await.map_err(StepError::of_plan)?;
+    step::note_work(work, "documents", &progress);
+    let documents = words::documents(batches)?;
+    let flows: u64 = documents.pairs.iter().map(|pair| pair.count).sum::<u64>() / 2;
+    let excluded: u64 = documents.excluded.values().sum();
+    check_rows("documents", flows + excluded, table)?;
+    context.events.line(&format!(
+        "suspicious: {flows} flows in {} groups of IP and word, {excluded} flows excluded{}",
+        documents.pairs.len(),
+        step::by_reason(&documents.excluded),
+    ));
+    Ok(documents)
+}
+
+/// Nothing may be lost or doubled on the way through a plan.
+fn check_rows(what: &'static str, found: u64, table: &Source) -> Result<(), StepError> {
+    let wanted = table.rows;
+    match found == wanted {
+        true => Ok(()),
+        false => Err(StepError::Rows {
+            what,
+            found,
+            wanted,
+        }),
+    }
+}
+
+/// Scans the table once for the lowest flows and the flows of chosen groups.
+pub(super) async fn probe_flows(
+    context: &Context<'_>,
+    table: &Source,
+    (spec, limit): (ProbeSpec, Option<usize>),
+    work: &mut Vec<serde_json::Value>,
+) -> Result<Found, StepError> {
+    let mut found = Found::new(limit.unwrap_or(usize::MAX));
+    if table.files.is_empty() {
+        return Ok(found);
+    }
+    let engine = context.engine;
+    let scan = engine::scan(engine, &table.files, &probe::columns()).await?;
+    let spec = TaskSpec::Probe(spec);
+    let plan: Arc<dyn ExecutionPlan> = Arc::new(TaskExec::new(spec, scan));
+    let plan_of = |_| Ok(Arc::clone(&plan));
+    let progress = Arc::new(Progress::default());
+    let run = engine.run(&plan_of, &mut found, &progress);
+    let label = "suspicious: looking up flows";
+    let done = context.watched(label, (table.rows, Unit::Rows), (&progress, run));
+    done.await.map_err(StepError::of_plan)?;
+    step::note_work(work, "flows", &progress);
+    check_rows("flows", found.rows, table)?;
+    found.cut();
+    Ok(found)
+}

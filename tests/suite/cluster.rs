@@ -1,0 +1,715 @@
+//! Runs on worker processes: the bytes of a run in one process, whatever dies on the way; what is wrong is said.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::fs::File;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Output;
+use std::process::Stdio;
+use std::time::Duration;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::run::Warehouse;
+use crate::strangers::Shown;
+use crate::strangers::assert_closed;
+use crate::strangers::call_all;
+use crate::strangers::forged_authority;
+use crate::strangers::listening;
+use crate::support::klieg_stdout;
+use crate::support::lab::Lab;
+
+const DAY: &str = "2016-07-08";
+const JOB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/jobs/flow.yaml");
+/// Many splits, few models, and silence that is soon noticed.
+const SETTINGS: [&str; 7] = [
+    "ingest.settle=0s",
+    "ingest.split_bytes=256KiB",
+    "suspicious.models=1",
+    "suspicious.token_models=1",
+    "threads=2",
+    "memory=1GiB",
+    "cluster.worker_timeout=7s",
+];
+/// What the stages of a day do, in order.
+pub(crate) const STAGES: [&str; 4] = [
+    "decode and write",
+    "make words, count",
+    "count",
+    "look flows up",
+];
+
+/// A warehouse with a day, a damaged raw file in it, and what a run in one process makes of it.
+struct Site {
+    warehouse: Warehouse,
+    wanted: BTreeMap<String, Vec<u8>>,
+}
+
+fn text(output: &Output) -> (Option<i32>, String) {
+    let text = [&output.stdout[..], &output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+impl Site {
+    fn new() -> Self {
+        let warehouse = Warehouse::with_days(&[DAY], 6_000);
+        let junk = warehouse.path("flow/landing").join("nfcapd.201607081201");
+        fs::write(junk, [0x55; 3000]).unwrap();
+        let mut site = Self {
+            warehouse,
+            wanted: BTreeMap::new(),
+        };
+        let (code, told) = text(&site.run(&[]).output().unwrap());
+        assert_eq!(code, Some(0), "{told}");
+        site.wanted = site.warehouse.published();
+        site.clear();
+        site
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.warehouse.path(name)
+    }
+
+    fn clear(&self) {
+        for folder in ["flow/hive", "flow/scored_results", "flow/model"] {
+            fs::remove_dir_all(self.path(folder)).unwrap();
+        }
+    }
+
+    fn klieg(&self, args: &[&str], work: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_klieg"));
+        command.args(args);
+        let (root, work) = (self.path(""), self.path(work));
+        command.args(["-D", &format!("warehouse={}", root.display())]);
+        command.args(["-D", &format!("work_dir={}", work.display())]);
+        for setting in SETTINGS {
+            command.args(["-D", setting]);
+        }
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Command {
+        self.klieg(&[&["run", JOB, "--date", DAY], args].concat(), "work")
+    }
+
+    /// A run that publishes the bytes of a run in one process, and leaves nothing behind; returns what it told.
+    #[track_caller]
+    fn run_same(&self, command: &mut Command) -> String {
+        let (code, told) = text(&command.output().unwrap());
+        assert_eq!(code, Some(0), "{told}");
+        self.check(&told);
+        told
+    }
+
+    #[track_caller]
+    fn check(&self, told: &str) {
+        let found = self.warehouse.published();
+        let names = |files: &BTreeMap<String, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&found), names(&self.wanted), "{told}");
+        for (name, bytes) in &self.wanted {
+            assert!(found[name] == *bytes, "{name} differs: {told}");
+        }
+        let runs = fs::read_dir(self.path(".klieg/runs/flow-20160708"));
+        let left: Vec<_> = runs.into_iter().flatten().flatten().collect();
+        assert!(left.is_empty(), "{left:?}");
+        self.clear();
+    }
+
+    fn worker(&self, name: &str, args: &[&str], environment: &[(&str, &str)]) -> Worker {
+        let log = self.path(&format!("{name}.log"));
+        let mut command = self.klieg(
+            &[&["worker", "--pool", "p", "--slots", "1"], args].concat(),
+            name,
+        );
+        command.envs(environment.iter().copied());
+        command.stderr(File::create(&log).unwrap());
+        Worker {
+            child: command.spawn().unwrap(),
+            log,
+        }
+    }
+}
+
+/// A process `klieg worker`; ended when it is dropped.
+struct Worker {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Worker {
+    fn told(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    #[track_caller]
+    fn wait_told(&self, text: &str) {
+        wait_for(text, || self.told().contains(text));
+    }
+
+    /// The process that serves a driver.
+    fn serving(&self) -> String {
+        let told = self.told();
+        let line = told
+            .lines()
+            .rfind(|line| line.contains(": serving the driver"));
+        let words = line.unwrap().split_whitespace();
+        let number = words.skip_while(|word| *word != "worker").nth(1);
+        number.unwrap().trim_end_matches(':').to_owned()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[track_caller]
+fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(90), "no {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn signal(kind: &str, process: &str) {
+    let done = Command::new("kill").args([kind, process]).status();
+    assert!(done.unwrap().success());
+}
+
+fn is_there(path: &Path) -> bool {
+    path.try_exists().unwrap()
+}
+
+fn is_alive(process: &str) -> bool {
+    is_there(&Path::new("/proc").join(process))
+}
+
+#[test]
+fn a_worker_that_dies_in_any_stage_changes_nothing() {
+    let site = Site::new();
+    let told = site.run_same(&mut site.run(&["--cluster", "local:2"]));
+    assert!(told.contains("2 workers, 2 slots"), "{told}");
+    assert!(!told.contains("begun again"), "{told}");
+    for stage in STAGES {
+        for when in ["before", "after"] {
+            let point = format!("{when} a task: {stage}");
+            let once = site.path("once");
+            drop(fs::remove_file(&once));
+            let mut run = site.run(&["--cluster", "local:2"]);
+            run.env("KLIEG_KILL_AT", &point).env("KLIEG_ONCE", &once);
+            let told = site.run_same(&mut run);
+            assert!(is_there(&once), "nobody came to {point}: {told}");
+            assert!(told.contains("begun again"), "{point}: {told}");
+        }
+    }
+    reruns_are_in_the_report(&site);
+}
+
+/// The newest report says what stages did, and why one was begun again.
+fn reruns_are_in_the_report(site: &Site) {
+    let mut run = site.run(&["--cluster", "local:2", "--output", "json"]);
+    run.env("KLIEG_KILL_AT", "before a task: count");
+    run.env("KLIEG_ONCE", site.path("once more"));
+    let output = run.output().unwrap();
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let work = &result["days"][0]["outcome"]["steps"][1]["report"]["work"][0];
+    assert_eq!(work["plan"], "documents");
+    assert_eq!(work["reruns"].as_array().unwrap().len(), 1, "{work}");
+    let stage = &work["stages"][0];
+    assert_eq!(stage["done"], stage["tasks"], "{work}");
+    assert!(stage["shuffled_bytes"].as_u64().unwrap() > 0);
+    site.check("");
+}
+
+#[test]
+fn a_pool_outlives_its_drivers_and_its_workers() {
+    let site = Site::new();
+    let pool = ["--cluster", "p", "--pool-wait", "60s"];
+    // All workers die at their first task, others come.
+    let dying = [("KLIEG_KILL_AT", "before a task: decode and write")];
+    let mut first = [
+        site.worker("w1", &[], &dying),
+        site.worker("w2", &[], &dying),
+    ];
+    let mut run = site.run(&[&pool[..], &["--min-workers", "2"]].concat());
+    let run = run
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    for worker in &mut first {
+        worker.wait_told("signal: 9");
+        drop(worker.child.kill());
+    }
+    let third = site.worker("w3", &[], &[]);
+    let (code, told) = text(&run.wait_with_output().unwrap());
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("begun again"), "{told}");
+    site.check(&told);
+
+    // The driver is killed while a task runs; the worker leaves it, and serves the next.
+    third.wait_told("its driver has finished");
+    drop(third);
+    let (go, once) = (site.path("go"), site.path("waited"));
+    let waiting = [
+        ("KLIEG_WAIT_AT", "before a task: decode and write"),
+        ("KLIEG_WAIT_FOR", go.to_str().unwrap()),
+        ("KLIEG_ONCE", once.to_str().unwrap()),
+    ];
+    let worker = site.worker("w4", &[], &waiting);
+    let mut driver = site.run(&pool).stderr(Stdio::null()).spawn().unwrap();
+    wait_for("a task", || is_there(&once));
+    let process = worker.serving();
+    wait_for("a worker in the status", || {
+        let status = text(&site.klieg(&["status"], "work").output().unwrap()).1;
+        status.contains("pool       p: run ") && status.contains(": 1 slots, klieg ")
+    });
+    driver.kill().unwrap();
+    driver.wait().unwrap();
+    fs::write(&go, "").unwrap();
+    worker.wait_told("does not answer");
+    wait_for("an end of it", || !is_alive(&process));
+    site.run_same(&mut site.run(&pool));
+    // SIGTERM between runs.
+    worker.wait_told("its driver has finished");
+    signal("-TERM", &worker.child.id().to_string());
+    worker.wait_told(": left");
+}
+
+#[test]
+fn a_frozen_worker_counts_nowhere() {
+    let site = Site::new();
+    let once = site.path("frozen");
+    let frozen = [
+        ("KLIEG_STOP_AT", "before a task: decode and write"),
+        ("KLIEG_ONCE", once.to_str().unwrap()),
+    ];
+    let workers = [
+        site.worker("w1", &[], &frozen),
+        site.worker("w2", &[], &frozen),
+    ];
+    let told = site
+        .run(&["--cluster", "p", "--min-workers", "2", "--steps", "ingest"])
+        .output();
+    let (code, told) = text(&told.unwrap());
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("begun again"), "{told}");
+    let is_stopped = |worker: &&Worker| {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", worker.serving()));
+        stat.is_ok_and(|stat| stat.rsplit_once(") ").unwrap().1.starts_with('T'))
+    };
+    let before = site.warehouse.published();
+    if let Some(stopped) = workers.iter().find(is_stopped) {
+        let process = stopped.serving();
+        signal("-CONT", &process);
+        wait_for("an end of it", || !is_alive(&process));
+    }
+    assert!(before == site.warehouse.published(), "{told}");
+    drop(workers);
+    let told = text(&site.run(&[]).output().unwrap()).1;
+    site.check(&told);
+}
+
+#[test]
+fn workers_of_a_driver_that_is_killed_leave() {
+    let site = Site::new();
+    let once = site.path("waited");
+    let mut run = site.run(&["--cluster", "local:2"]);
+    run.env("KLIEG_WAIT_AT", "before a task: decode and write");
+    run.env("KLIEG_WAIT_FOR", site.path("never"));
+    run.env("KLIEG_ONCE", &once);
+    let log = site.path("driver.log");
+    let mut driver = run.stderr(File::create(&log).unwrap()).spawn().unwrap();
+    wait_for("a task", || is_there(&once));
+    let told = fs::read_to_string(&log).unwrap();
+    let processes: Vec<_> = told
+        .lines()
+        .filter(|line| line.contains(": serving the driver"))
+        .map(|line| {
+            line.split_whitespace()
+                .nth(2)
+                .unwrap()
+                .trim_end_matches(':')
+                .to_owned()
+        })
+        .collect();
+    assert_eq!(processes.len(), 2, "{told}");
+    driver.kill().unwrap();
+    driver.wait().unwrap();
+    for process in &processes {
+        wait_for("an end of it", || !is_alive(process));
+    }
+    site.run_same(&mut site.run(&["--cluster", "local:2"]));
+}
+
+#[test]
+fn what_keeps_workers_and_drivers_apart_is_said() {
+    let site = Site::new();
+    let fails = |args: &[&str], code: i32, says: &[&str]| {
+        let (found, told) = text(&site.run(args).output().unwrap());
+        assert_eq!(found, Some(code), "{told}");
+        for text in says {
+            assert!(told.contains(text), "{text}: {told}");
+        }
+    };
+    let soon = ["--pool-wait", "3s"];
+    let with = |args: &[&'static str]| [args, &soon[..]].concat();
+    fails(
+        &with(&["--cluster", "p"]),
+        6,
+        &["0 of 1 workers", "no worker has dialled"],
+    );
+    fails(&["--cluster", "a b"], 2, &["neither the name of a pool"]);
+    fails(
+        &["--cluster", "p", "-D", "cluster.bind=0.0.0.0"],
+        2,
+        &["set cluster.external_host"],
+    );
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("cluster.port={}", taken.local_addr().unwrap().port());
+    fails(
+        &[&with(&["--cluster", "p"])[..], &["-D", &port]].concat(),
+        2,
+        &["cannot listen there"],
+    );
+
+    // Workers that are not what they must be.
+    let lost = site.worker("lost", &["--external-host", "no-such-host.invalid"], &[]);
+    let says = ["cannot reach it at no-such-host.invalid", "--external-host"];
+    fails(&with(&["--cluster", "p"]), 6, &says);
+    drop(lost);
+    let other = site.path("other build");
+    fs::copy(env!("CARGO_BIN_EXE_klieg"), &other).unwrap();
+    std::io::Write::write_all(
+        &mut File::options().append(true).open(&other).unwrap(),
+        b"x",
+    )
+    .unwrap();
+    let log = site.path("other.log");
+    let root = format!("warehouse={}", site.path("").display());
+    let work = format!("work_dir={}", site.path("other").display());
+    let mut stranger = Command::new(&other)
+        .args(["worker", "--pool", "p", "-D", &root, "-D", &work])
+        .stderr(File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    fails(
+        &with(&["--cluster", "p"]),
+        6,
+        &["no worker has dialled", "of this build"],
+    );
+    let told = fs::read_to_string(&log).unwrap();
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    assert!(
+        told.contains("install the same program on all nodes"),
+        "{told}"
+    );
+    keys_and_sizes(&site);
+}
+
+/// Files that others can read, memory that is too little, a second driver.
+fn keys_and_sizes(site: &Site) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let key = site.path("pool.pem");
+    let made = klieg_stdout(&["emit", "pool-key"]);
+    fs::write(&key, made).unwrap();
+    let secret = format!("pool.secret={}", key.display());
+    let open = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(&key, open.clone()).unwrap();
+    let run = |more: &[&str]| {
+        let args = [&["--cluster", "p", "--pool-wait", "20s"], more].concat();
+        text(&site.run(&args).output().unwrap())
+    };
+    let (code, told) = run(&["-D", &secret]);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("others can read it: chmod 600"), "{told}");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let keyed = site.worker("keyed", &["-D", &secret], &[]);
+    let (code, told) = run(&["-D", &secret, "--steps", "ingest"]);
+    assert_eq!(code, Some(0), "{told}");
+    drop(keyed);
+
+    // A pool file that others could have written.
+    let worker = site.worker("careful", &[], &[]);
+    let file = site.path(".klieg/pools/p.json");
+    fs::write(&file, "{}").unwrap();
+    fs::set_permissions(&file, open).unwrap();
+    worker.wait_told("has mode 644, which lets others in");
+    fs::remove_file(&file).unwrap();
+    drop(worker);
+    let small = site
+        .klieg(&["worker", "--pool", "p", "--memory", "64MiB"], "work")
+        .output();
+    let (code, told) = text(&small.unwrap());
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("the least that works is"), "{told}");
+
+    let mut first = site.run(&["--cluster", "p", "--pool-wait", "60s", "--reprocess", "all"]);
+    let mut first = first
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("a pool file", || is_there(&file));
+    let second = ["--cluster", "p", "--pool-wait", "1s", "--lock-wait", "0s"];
+    let mut second = site.klieg(
+        &[
+            &["run", JOB, "--date", "2016-07-08T12", "--steps", "ingest"],
+            &second[..],
+        ]
+        .concat(),
+        "work",
+    );
+    let told = text(&second.output().unwrap());
+    assert_eq!(told.0, Some(4), "{}", told.1);
+    first.kill().unwrap();
+    first.wait().unwrap();
+}
+
+#[test]
+fn a_full_disk_takes_its_worker_out() {
+    let site = Site::new();
+    let disk = site.path("disk");
+    fs::create_dir(&disk).unwrap();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=100m", "tmpfs"])
+        .arg(&disk)
+        .status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        crate::support::warn("skipped a_full_disk_takes_its_worker_out: no right to mount");
+        return;
+    }
+    let (go, once) = (site.path("go"), site.path("waited"));
+    let waiting = [
+        ("KLIEG_WAIT_AT", "before a task: decode and write"),
+        ("KLIEG_WAIT_FOR", go.to_str().unwrap()),
+        ("KLIEG_ONCE", once.to_str().unwrap()),
+    ];
+    let full = site.worker("full", &["--work-dir", disk.to_str().unwrap()], &waiting);
+    let run = site
+        .run(&["--cluster", "p", "--pool-wait", "60s"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for("a task", || is_there(&once));
+    let good = site.worker("good", &[], &[]);
+    good.wait_told("serving the driver");
+    let filled = fs::write(disk.join("fill"), vec![1; 101 << 20]);
+    assert!(filled.is_err());
+    fs::write(&go, "").unwrap();
+    let (code, told) = text(&run.wait_with_output().unwrap());
+    let log = full.told();
+    drop((full, good));
+    let unmounted = Command::new("umount").arg(&disk).status();
+    assert!(unmounted.unwrap().success());
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("this worker leaves"), "{told}");
+    assert!(log.contains("not fit for work"), "{log}");
+    site.check(&told);
+}
+
+#[test]
+fn every_port_is_closed_to_strangers() {
+    let site = Site::new();
+    let (go, once) = (site.path("go"), site.path("waited"));
+    let waiting = [
+        ("KLIEG_WAIT_AT", "before a task: decode and write"),
+        ("KLIEG_WAIT_FOR", go.to_str().unwrap()),
+        ("KLIEG_ONCE", once.to_str().unwrap()),
+    ];
+    let worker = site.worker("w", &[], &waiting);
+    let mut run = site.run(&["--cluster", "p", "--pool-wait", "60s"]);
+    run.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let driver = run.spawn().unwrap();
+    wait_for("a task", || is_there(&once));
+    let file = fs::read_to_string(site.path(".klieg/pools/p.json")).unwrap();
+    let pool: Value = serde_json::from_str(&file).unwrap();
+    let text_of = |key: &str| pool[key].as_str().unwrap().to_owned();
+    let own = text_of("authority");
+    let agent = format!("klieg/{}/{}", text_of("build"), text_of("run"));
+    let processes = [driver.id().to_string(), worker.serving()];
+    let ports = processes
+        .each_ref()
+        .map(|process| listening(std::slice::from_ref(process)));
+    let [[of_driver], [of_worker]] = [&ports[0][..], &ports[1][..]] else {
+        panic!("{ports:?}");
+    };
+    let forged = forged_authority();
+    for port in [*of_driver, *of_worker] {
+        for shown in [Shown::Plain, Shown::Nameless, Shown::Of(&forged)] {
+            assert_closed(port, shown, &agent, None);
+        }
+        let refused = Some(tonic::Code::FailedPrecondition);
+        let another = agent.replace(&text_of("build"), "0123456789abcdef");
+        assert_closed(port, Shown::Of(&own), &another, refused);
+        let another = agent.replace(&text_of("run"), "20160708T000000Z-00000000");
+        assert_closed(port, Shown::Of(&own), &another, refused);
+    }
+    // A member of the run has two calls at the driver.
+    for (name, answer) in call_all(*of_driver, Shown::Of(&own), &agent) {
+        let code = answer.err().map_or(tonic::Code::Ok, |status| status.code());
+        let wanted = match name {
+            "executor_stopped" => tonic::Code::Ok,
+            "poll_work" => tonic::Code::InvalidArgument,
+            _ => tonic::Code::Unimplemented,
+        };
+        assert_eq!(code, wanted, "{name}");
+    }
+    fs::write(&go, "").unwrap();
+    let (code, told) = text(&driver.wait_with_output().unwrap());
+    assert_eq!(code, Some(0), "{told}");
+    site.check(&told);
+}
+
+#[test]
+fn worker_units_are_complete() {
+    let unit = klieg_stdout(&[
+        "emit", "systemd", "--pool", "nightly", "--slots", "4", "--memory", "6GiB",
+    ]);
+    for line in [
+        "ExecStart=/usr/local/bin/klieg worker --pool nightly --config /etc/klieg/site.yaml --slots 4 --memory 6GiB",
+        "NoNewPrivileges=yes",
+        "MemoryMax=7168M",
+    ] {
+        assert!(unit.contains(line), "{line}: {unit}");
+    }
+    let yarn = klieg_stdout(&["emit", "yarn", "--pool", "nightly", "--workers", "3"]);
+    let yarn: Value = serde_json::from_str(&yarn).unwrap();
+    let component = &yarn["components"][0];
+    assert_eq!(component["number_of_containers"], 3);
+    // Fields of the service API of Hadoop 3.
+    let known = |value: &Value, fields: &[&str]| {
+        let keys = value.as_object().unwrap().keys();
+        keys.filter(|key| !fields.contains(&key.as_str())).count() == 0
+    };
+    assert!(known(
+        &yarn,
+        &[
+            "name",
+            "version",
+            "description",
+            "queue",
+            "components",
+            "configuration",
+            "kerberos_principal",
+            "lifetime"
+        ]
+    ));
+    assert!(known(
+        component,
+        &[
+            "name",
+            "number_of_containers",
+            "launch_command",
+            "restart_policy",
+            "resource",
+            "configuration",
+            "dependencies",
+            "artifact"
+        ]
+    ));
+    assert!(known(
+        &component["configuration"],
+        &["env", "files", "properties"]
+    ));
+    for file in component["configuration"]["files"].as_array().unwrap() {
+        assert!(known(
+            file,
+            &["type", "src_file", "dest_file", "properties"]
+        ));
+    }
+}
+
+#[test]
+fn names_in_worker_units_are_plain() {
+    let deployment = klieg_stdout(&["emit", "kubernetes", "--pool", "nightly"]);
+    assert!(
+        deployment.contains("livenessProbe") && !deployment.contains('@'),
+        "{deployment}"
+    );
+    let bad = crate::support::klieg(&["emit", "systemd", "--pool", "a\nExecStartPre=x"]);
+    assert_eq!(bad.status.code(), Some(2));
+}
+
+/// Paths and lengths, as any of the NameNodes tells them.
+fn data_files(lab: &Lab) -> BTreeMap<String, String> {
+    let listed = lab.sh(&["fs", "-ls", "-R", "/user/spot/day/flow"]);
+    let file = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let is_data = line.starts_with('-') && !line.ends_with("_manifest.json");
+        is_data.then(|| (words[7].to_owned(), words[4].to_owned()))
+    };
+    listed.lines().filter_map(file).collect()
+}
+
+#[test]
+fn workers_on_hdfs() {
+    let Some(lab) = Lab::up(&["ha"]) else {
+        return;
+    };
+    let site = Site::new();
+    lab.land("day", &site.path("flow/landing"));
+    let settings: Vec<_> = SETTINGS
+        .iter()
+        .flat_map(|setting| ["-D", setting])
+        .collect();
+    let work = format!("work_dir={}", site.path("work").display());
+    let args = |more: &[&str]| {
+        let all = [
+            &["--date", DAY, "--reprocess", "all", "-D", &work],
+            &settings[..],
+            more,
+        ]
+        .concat();
+        all.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let run = |more: &[&str], environment: &[(&str, &str)]| {
+        let mut command = lab.command();
+        command
+            .args(["run", JOB, "-D", &lab.warehouse("day")])
+            .args(args(more));
+        command.envs(environment.iter().copied());
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let files = || data_files(&lab);
+    let (code, told) = text(&run(&[], &[]).wait_with_output().unwrap());
+    assert_eq!(code, Some(0), "{told}");
+    let wanted = files();
+    assert!(wanted.len() > 50, "{wanted:?}");
+    // A worker is killed, and the active NameNode hangs while tasks run.
+    let once = site.path("once");
+    let killing = [
+        ("KLIEG_KILL_AT", "after a task: decode and write"),
+        ("KLIEG_ONCE", once.to_str().unwrap()),
+    ];
+    let running = run(
+        &["--cluster", "local:2", "-D", "hadoop.call_timeout=3s"],
+        &killing,
+    );
+    wait_for("a kill", || is_there(&once));
+    lab.sh(&["stop", "nn1"]);
+    lab.sh(&["failover", "nn2"]);
+    std::thread::sleep(Duration::from_secs(5));
+    lab.sh(&["kill", "nn1"]);
+    let (code, told) = text(&running.wait_with_output().unwrap());
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("begun again"), "{told}");
+    assert_eq!(files(), wanted, "{told}");
+    // Without Kerberos nobody believes a pool file.
+    let (code, told) = text(&run(&["--cluster", "p"], &[]).wait_with_output().unwrap());
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("set pool.secret"), "{told}");
+}
