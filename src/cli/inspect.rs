@@ -200,6 +200,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         nfcapd
             .for_each_block(
                 threads,
+                Context::default(),
                 |block| inspect_block(block, limit),
                 |(summary, mut flows)| {
                     report.summary.merge(summary);
@@ -210,7 +211,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
             )
             .with_context(|| path.to_string())?
     };
-    if let Some((error, lost)) = nfcapd.lost(report.summary.blocks, report.summary.seen()) {
+    if let Some((error, lost)) = nfcapd
+        .announced()
+        .lost(report.summary.blocks, report.summary.seen())
+    {
         report.summary.reject(file_bytes, error, lost);
     }
     if args.output == Output::Csv {
@@ -262,6 +266,7 @@ fn stream_csv(
     let mut failure = Ok(());
     let context = nfcapd.for_each_block(
         threads,
+        Context::default(),
         |block| render_block(block, limit),
         |(summary, rows)| {
             report.summary.merge(summary);

@@ -8,6 +8,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Read;
+use std::io::Seek;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -20,6 +22,8 @@ pub use crate::engine::ingest_error::IngestError;
 
 use crate::config::EventTime;
 use crate::engine::hour_writer::HourWriters;
+use crate::engine::pieces::Piece;
+use crate::engine::pieces::PieceReport;
 use crate::engine::source;
 use crate::engine::source::Block;
 use crate::engine::source::NfcapdFile;
@@ -30,6 +34,8 @@ use crate::table::hive::HOUR_MS;
 use crate::wire;
 use crate::wire::flow::FlowRecord;
 use crate::wire::nfcapd;
+use crate::wire::nfcapd::Context;
+use crate::wire::nfcapd::Sayings;
 
 /// Rows that wait as batches before they are encoded.
 const PENDING_ROWS: usize = 1 << 18;
@@ -94,6 +100,8 @@ pub struct Split {
     pub id: u32,
     /// Its files in order.
     pub files: Vec<RawFile>,
+    /// Which blocks of its only file; `None` for all of all files.
+    pub piece: Option<Piece>,
 }
 
 /// Where the records of a file went: read = kept + outside + rejected.
@@ -117,7 +125,7 @@ impl Counts {
     }
 
     /// Counts records that were read and cannot be decoded.
-    fn reject(&mut self, reason: &str, records: u64) {
+    pub(super) fn reject(&mut self, reason: &str, records: u64) {
         self.read += records;
         *self.rejected.entry(reason.to_owned()).or_default() += records;
     }
@@ -192,6 +200,8 @@ pub struct SplitReport {
     pub unmapped: u64,
     /// Elements and records of kinds that nothing is made of.
     pub unknown: u64,
+    /// What became of its piece, where it is one.
+    pub piece: Option<PieceReport>,
 }
 
 /// What a block gave.
@@ -255,7 +265,8 @@ pub fn run(
         listed: BTreeMap::new(),
     };
     for file in &split.files {
-        let counts = run_file(store, spec, file, &mut output, progress)?;
+        let part = (file, split.piece.as_ref());
+        let counts = run_file((store, spec), part, &mut output, progress)?;
         output.report.files.push((file.path.clone(), counts));
     }
     output.report.parts = output.writers.finish()?;
@@ -321,10 +332,10 @@ impl Output {
     }
 }
 
+/// Decodes a file, or a piece of it.
 fn run_file(
-    store: &Store,
-    spec: &IngestSpec,
-    file: &RawFile,
+    (store, spec): (&Store, &IngestSpec),
+    (file, piece): (&RawFile, Option<&Piece>),
     output: &mut Output,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Counts, IngestError> {
@@ -333,16 +344,9 @@ fn run_file(
         error,
     };
     let mut counts = Counts::default();
-    let changed = |now| IngestError::Changed {
-        path: file.path.clone(),
-        planned: file.bytes,
-        now,
-    };
     let path = Path::new(&file.path);
     let (open, bytes) = store.files().open(path).map_err(read_error)?;
-    if bytes != file.bytes {
-        return Err(changed(bytes));
-    }
+    check_length(file, bytes)?;
     let mut nfcapd = match NfcapdFile::open(open, file.bytes) {
         Ok(nfcapd) => nfcapd,
         Err(source::Error::Io(error)) => return Err(read_error(error)),
@@ -354,9 +358,12 @@ fn run_file(
             return Ok(counts);
         }
     };
+    let announced = nfcapd.announced();
+    let before = enter(&mut nfcapd, piece).map_err(read_error)?;
     let (mut failed, mut blocks) = (None, 0);
     let context = nfcapd.for_each_block(
         spec.threads,
+        Context::after(&before),
         |block| decode(spec, block),
         |(bytes, decoded)| {
             blocks += 1;
@@ -372,18 +379,47 @@ fn run_file(
             }
         },
     );
-    output.report.unknown += context.map_err(read_error)?.unknown_records();
+    let context = context.map_err(read_error)?;
+    output.report.unknown += context.unknown_records();
     if let Some(error) = failed {
         return Err(error);
     }
-    if let Some((error, lost)) = nfcapd.lost(blocks, counts.read) {
+    if piece.is_some() {
+        output.report.piece = Some(PieceReport {
+            blocks,
+            before,
+            said: context.said(),
+            announced,
+        });
+    } else if let Some((error, lost)) = announced.lost(blocks, counts.read) {
         counts.reject(error.reason(), lost);
         output.reject(&file.path, Found::new(file.bytes, error, lost));
     }
     let entry = store.files().status(path).map_err(read_error)?;
-    match entry.map_or(0, |entry| entry.bytes) {
-        now if now == file.bytes => Ok(counts),
-        now => Err(changed(now)),
+    check_length(file, entry.map_or(0, |entry| entry.bytes))?;
+    Ok(counts)
+}
+
+/// Goes to a piece, and returns what is said before it.
+fn enter<R: Read + Seek>(
+    nfcapd: &mut NfcapdFile<R>,
+    piece: Option<&Piece>,
+) -> std::io::Result<Sayings> {
+    let Some(piece) = piece else {
+        return Ok(Sayings::default());
+    };
+    let first = nfcapd.enter(piece.from, piece.to)?;
+    Ok(piece.before.clone().unwrap_or(first))
+}
+
+fn check_length(file: &RawFile, now: u64) -> Result<(), IngestError> {
+    match now == file.bytes {
+        true => Ok(()),
+        false => Err(IngestError::Changed {
+            path: file.path.clone(),
+            planned: file.bytes,
+            now,
+        }),
     }
 }
 

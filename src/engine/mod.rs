@@ -11,6 +11,7 @@ mod hour_writer;
 pub mod ingest;
 mod ingest_error;
 mod local;
+pub mod pieces;
 pub mod probe;
 mod progress;
 mod session;

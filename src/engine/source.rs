@@ -12,12 +12,16 @@ use std::io::Seek;
 use std::io::SeekFrom;
 use std::num::NonZeroUsize;
 
+use serde::Deserialize;
+use serde::Serialize;
+
 use crate::parallel;
 use crate::wire;
 use crate::wire::nfcapd;
 use crate::wire::nfcapd::BlockHeader;
 use crate::wire::nfcapd::Context;
 use crate::wire::nfcapd::Header;
+use crate::wire::nfcapd::Sayings;
 use crate::wire::nfcapd::Statistics;
 
 /// Why a file cannot be read at all.
@@ -61,6 +65,34 @@ pub struct Block {
     pub context: Context,
 }
 
+/// What a file says about its own size.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Announced {
+    /// Blocks; 0 in a file that was never closed.
+    pub blocks: u32,
+    /// Flow records; 0 where it does not say.
+    pub flows: u64,
+    /// Where its blocks end.
+    pub end: u64,
+}
+
+impl Announced {
+    /// Returns why and how many records are lost where a file announces more blocks than the `blocks` that were read with
+    /// `records`: what its writer counted beyond them, at least 1, at most one a byte of the file.
+    #[must_use]
+    pub fn lost(&self, blocks: u64, records: u64) -> Option<(wire::Error, u64)> {
+        if blocks >= u64::from(self.blocks) {
+            return None;
+        }
+        let lost = self.flows.saturating_sub(records);
+        let error = wire::Error::BlocksMissing {
+            announced: self.blocks,
+            found: blocks,
+        };
+        Some((error, lost.clamp(1, self.end.max(1))))
+    }
+}
+
 impl<R: Read + Seek> NfcapdFile<R> {
     /// Reads the header of a file of `file_bytes`, and the statistics that its writer left.
     ///
@@ -94,21 +126,61 @@ impl<R: Read + Seek> NfcapdFile<R> {
         self.statistics
     }
 
-    /// Returns why and how many records are lost where the file announces more blocks than the `blocks` that were read with
-    /// `records`: what its writer counted beyond them, at least 1, at most one a byte of the file.
-    #[must_use]
-    pub fn lost(&self, blocks: u64, records: u64) -> Option<(wire::Error, u64)> {
-        let announced = self.header.blocks;
-        if blocks >= u64::from(announced) {
-            return None;
+    /// Returns what the file says about its own size.
+    pub fn announced(&self) -> Announced {
+        Announced {
+            blocks: self.header.blocks,
+            flows: self.statistics.map_or(0, |statistics| statistics.flows),
+            end: self.end,
         }
-        let counted = self.statistics.map_or(0, |statistics| statistics.flows);
-        let lost = counted.saturating_sub(records).clamp(1, self.end.max(1));
-        let error = wire::Error::BlocksMissing {
-            announced,
-            found: blocks,
-        };
-        Some((error, lost))
+    }
+
+    /// Returns where pieces start that have at least `bytes` each, but for the last: at starts of blocks, the first of them too.
+    /// Only the headers of blocks are read.
+    ///
+    /// # Errors
+    /// I/O. Damage ends the last piece where reading would end.
+    pub fn piece_starts(&mut self, bytes: u64) -> io::Result<Vec<u64>> {
+        let mut starts = vec![self.position];
+        let mut last = self.position;
+        loop {
+            let offset = self.position;
+            let rest = self.end.saturating_sub(offset);
+            if offset - last >= bytes && rest >= bytes {
+                starts.push(offset);
+                last = offset;
+            }
+            // What is left would be no piece of its own.
+            if self.end - last < bytes.saturating_mul(2) {
+                return Ok(starts);
+            }
+            let mut head = [0; BlockHeader::BYTES];
+            self.reader.seek(SeekFrom::Start(offset))?;
+            if !read_exact(&mut self.reader, &mut head)? {
+                return Ok(starts);
+            }
+            let size = u64::from(BlockHeader::decode(&head).size);
+            if size > rest.saturating_sub(head.len() as u64) {
+                return Ok(starts);
+            }
+            self.position = offset + head.len() as u64 + size;
+        }
+    }
+
+    /// Returns what the first block says, and goes to the blocks from `from` to before `to`, both starts of blocks.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn enter(&mut self, from: u64, to: Option<u64>) -> io::Result<Sayings> {
+        let mut context = Context::default();
+        if let Some(raw) = self.next_raw()?
+            && let Ok(bytes) = uncompress(&self.header, &raw)
+        {
+            context.scan(&bytes, raw.header.records);
+        }
+        self.position = from;
+        self.end = to.map_or(self.end, |to| to.min(self.end));
+        Ok(context.said())
     }
 
     fn read_appendix(&mut self, file_bytes: u64) -> Result<Option<Statistics>, Error> {
@@ -129,17 +201,18 @@ impl<R: Read + Seek> NfcapdFile<R> {
         Ok(found)
     }
 
-    /// Decompresses and maps every block on `threads` threads and gives the results to `sink` in file order.
+    /// Decompresses and maps every block on `threads` threads and gives the results to `sink` in file order; `context` is that
+    /// before the first of them.
     ///
     /// # Errors
     /// I/O. Damage of the input is not an error here: it is in [`Block::bytes`], or met by `map`.
     pub fn for_each_block<T: Send>(
         &mut self,
         threads: NonZeroUsize,
+        mut context: Context,
         map: impl Fn(&Block) -> T + Sync,
         mut sink: impl FnMut(T),
     ) -> io::Result<Context> {
-        let mut context = Context::default();
         loop {
             let wave = self.read_wave(threads.get().saturating_mul(2))?;
             if wave.is_empty() {

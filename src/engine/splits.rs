@@ -15,6 +15,7 @@ use crate::engine::ingest::IngestError;
 use crate::engine::ingest::IngestSpec;
 use crate::engine::ingest::Split;
 use crate::engine::ingest::SplitReport;
+use crate::engine::pieces;
 use crate::engine::task;
 use crate::engine::task::Done;
 use crate::engine::task::TaskExec;
@@ -26,9 +27,31 @@ pub type SpecOf<'a> =
 
 /// Decodes and writes splits; the reports are in the order of the splits. Returns the try whose files count too.
 ///
+/// Where pieces of files were decoded without what blocks before them say, `tell` is told and all is done again.
+///
 /// # Errors
 /// The first split that fails.
 pub async fn ingest(
+    engine: &dyn Engine,
+    spec: &SpecOf<'_>,
+    splits: &[Split],
+    progress: &Arc<Progress>,
+    tell: &(dyn Fn(&str) + Sync),
+) -> Result<(Vec<SplitReport>, u32), DataFusionError> {
+    let (mut reports, number) = run(engine, spec, splits, progress).await?;
+    let Some(corrected) = pieces::corrected(splits, &reports) else {
+        pieces::count_lost(splits, &mut reports);
+        return Ok((reports, number));
+    };
+    tell("a large file explains records only after they came: its pieces are decoded again");
+    let next = number + 1;
+    let spec = |number: u32, threads| spec(next + number, threads);
+    let (mut reports, number) = run(engine, &spec, &corrected, progress).await?;
+    pieces::count_lost(&corrected, &mut reports);
+    Ok((reports, next + number))
+}
+
+async fn run(
     engine: &dyn Engine,
     spec: &SpecOf<'_>,
     splits: &[Split],

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use crate::engine::ingest::RawFile;
+use crate::engine::pieces;
 use crate::job::History;
 use crate::job::Job;
 use crate::job::RunError;
@@ -88,7 +89,7 @@ pub struct DayPlan {
     /// Their length.
     pub input_bytes: u64,
     /// Parts that the raw files are cut in.
-    pub splits: usize,
+    pub splits: u64,
     /// Folders that are written.
     pub writes: Vec<String>,
     /// Seconds by the speed of the newest run that published; `None` where there is none, or nothing to do.
@@ -213,7 +214,7 @@ fn plan_day(
         inputs => inputs?,
     };
     plan.input_bytes = inputs.bytes();
-    plan.splits = step::inputs::splits(&inputs.files, job.config.ingest.split_bytes).len();
+    plan.splits = pieces::count(&inputs.files, job.config.ingest.split_bytes);
     let published = step::ingest::published(store, &layout, period)?;
     (plan.action, plan.reason) = match published {
         None => first_action(store, &layout, (period, all))?,

@@ -12,6 +12,7 @@ use crate::engine::ingest::IngestSpec;
 use crate::engine::ingest::Part;
 use crate::engine::ingest::Reject;
 use crate::engine::ingest::SplitReport;
+use crate::engine::pieces;
 use crate::engine::splits;
 use crate::step;
 use crate::step::Context;
@@ -21,7 +22,6 @@ use crate::step::ingest::NAME;
 use crate::step::ingest::staged_name;
 use crate::step::inputs::Inputs;
 use crate::step::inputs::settle;
-use crate::step::inputs::splits as cut;
 use crate::table::period::Zone;
 
 /// Rejects that are kept for each reason.
@@ -46,7 +46,13 @@ impl Totals {
         for (_, counts) in &report.files {
             self.counts.add(counts);
         }
-        self.files.extend(report.files);
+        for (path, counts) in report.files {
+            match self.files.last_mut() {
+                // Pieces of one file follow each other.
+                Some((last, of_file)) if *last == path => of_file.add(&counts),
+                _ => self.files.push((path, counts)),
+            }
+        }
         self.parts.extend(report.parts);
         self.rejects.extend(report.rejects);
         self.unreadable_bytes += report.unreadable_bytes;
@@ -70,7 +76,7 @@ pub(super) async fn decode(context: &Context<'_>, inputs: &Inputs) -> Result<Tot
     let Context { config, period, .. } = *context;
     let store = context.store;
     settle(store, inputs, config.ingest.settle_ms, (context.now)())?;
-    let splits = cut(&inputs.files, config.ingest.split_bytes);
+    let splits = pieces::cut(store, &inputs.files, config.ingest.split_bytes);
     context.events.line(&format!(
         "ingest: {period}, files: {}, bytes: {}, splits: {}",
         inputs.files.len(),
@@ -95,9 +101,10 @@ pub(super) async fn decode(context: &Context<'_>, inputs: &Inputs) -> Result<Tot
             threads,
         })
     };
+    let tell = |line: &str| context.events.line(&format!("ingest: {period}: {line}"));
     let mut totals = Totals::default();
     let progress = Arc::new(Progress::default());
-    let work = splits::ingest(context.engine, &spec, &splits, &progress);
+    let work = splits::ingest(context.engine, &spec, &splits, &progress, &tell);
     let label = format!("ingest: {period}");
     let done = context
         .watched(&label, (inputs.bytes(), Unit::Bytes), (&progress, work))

@@ -19,7 +19,6 @@ use serde_json::json;
 use crate::config::Config;
 use crate::config::EventTime;
 use crate::engine::ingest::RawFile;
-use crate::engine::ingest::Split;
 use crate::engine::source::NfcapdFile;
 use crate::parallel;
 use crate::step::StepError;
@@ -306,31 +305,6 @@ pub fn inputs_of(
 /// True for settings that decide what is in the table.
 fn is_of_content(key: &str) -> bool {
     key == "timezone" || (key.starts_with("ingest.") && !JUDGES.contains(&key))
-}
-
-/// Groups consecutive files to splits of about `split_bytes`.
-#[must_use]
-pub fn splits(files: &[RawFile], split_bytes: u64) -> Vec<Split> {
-    let mut splits: Vec<Split> = Vec::new();
-    let mut bytes = 0;
-    for file in files {
-        let is_full = bytes > 0 && bytes + file.bytes > split_bytes;
-        match splits.last_mut() {
-            Some(split) if !is_full => {
-                split.files.push(file.clone());
-                bytes += file.bytes;
-            }
-            _ => {
-                let id = u32::try_from(splits.len()).unwrap_or(u32::MAX);
-                splits.push(Split {
-                    id,
-                    files: vec![file.clone()],
-                });
-                bytes = file.bytes;
-            }
-        }
-    }
-    splits
 }
 
 /// Waits until every file is as old as `settle_ms`.

@@ -22,6 +22,7 @@ mod metastore;
 mod mutation;
 mod nfcapd;
 mod operators;
+mod pieces;
 mod publish;
 mod rerun;
 mod results;

@@ -11,6 +11,7 @@ use klieg::engine::source::NfcapdFile;
 use klieg::wire::nfcapd;
 use klieg::wire::nfcapd::BLOCK_BYTES_MAX;
 use klieg::wire::nfcapd::Compression;
+use klieg::wire::nfcapd::Context;
 use klieg::wire::nfcapd::Encoder;
 
 use crate::support::Rng;
@@ -20,7 +21,8 @@ use crate::support::shared_data;
 fn decode(bytes: &[u8]) -> Result<(u64, u64), source::Error> {
     let mut file = NfcapdFile::open(Cursor::new(bytes), bytes.len() as u64)?;
     let mut total = (0, 0);
-    file.for_each_block(NonZeroUsize::MIN, count, |(flows, rejects)| {
+    let start = Context::default();
+    file.for_each_block(NonZeroUsize::MIN, start, count, |(flows, rejects)| {
         total.0 += flows;
         total.1 += rejects;
     })?;

@@ -1,4 +1,4 @@
-//! Reads a file of HDFS in order, one piece ahead, or from anywhere.
+//! Reads a file of HDFS in order, one piece ahead, or here and there in small pieces.
 
 use std::fmt;
 use std::io;
@@ -19,6 +19,8 @@ use crate::store::hdfs::error::io_error;
 
 /// Bytes that are asked for at once.
 const PIECE: u64 = 4 << 20;
+/// The same after a jump: who jumps may want a few bytes only.
+const PIECE_AFTER_JUMP: u64 = 64 << 10;
 
 /// An open file.
 pub(super) struct HdfsSource {
@@ -78,9 +80,13 @@ impl HdfsSource {
         self.bytes
     }
 
-    /// Asks for a piece.
-    fn ask(&self, start: u64) -> io::Result<(u64, u64, Receiver<hdfs_native::Result<Bytes>>)> {
-        let length = PIECE.min(self.bytes - start);
+    /// Asks for a piece of at most `most` bytes.
+    fn ask(
+        &self,
+        start: u64,
+        most: u64,
+    ) -> io::Result<(u64, u64, Receiver<hdfs_native::Result<Bytes>>)> {
+        let length = most.min(self.bytes - start);
         let (send, receive) = mpsc::sync_channel(1);
         let reader = Arc::clone(&self.reader);
         let (offset, count) = (to_usize(start)?, to_usize(length)?);
@@ -92,13 +98,13 @@ impl HdfsSource {
     }
 
     /// Waits for a piece; a reader whose DataNode fell silent is replaced.
-    fn fetch(&mut self, start: u64) -> io::Result<Bytes> {
+    fn fetch(&mut self, start: u64, most: u64) -> io::Result<Bytes> {
         let patience = self.cluster.hadoop().patience;
         let cluster = Arc::clone(&self.cluster);
         cluster.persist(patience, || {
             let asked = match self.next.take() {
                 Some(next) if next.0 == start => next,
-                _ => self.ask(start)?,
+                _ => self.ask(start, most)?,
             };
             let limit = self.limit(asked.1);
             let failure = match asked.2.recv_timeout(limit) {
@@ -139,13 +145,15 @@ impl Read for HdfsSource {
         let (start, piece) = &self.piece;
         let is_at_hand = self.position >= *start && self.position - start < piece.len() as u64;
         if !is_at_hand {
+            let is_in_order = self.position == start + piece.len() as u64;
             let start = self.position;
-            let is_in_order = self.next.as_ref().is_some_and(|next| next.0 == start);
-            let piece = self.fetch(start)?;
+            let most = if is_in_order { PIECE } else { PIECE_AFTER_JUMP };
+            let piece = self.fetch(start, most)?;
             let end = start + piece.len() as u64;
             self.piece = (start, piece);
-            if is_in_order || start == 0 {
-                self.next = (end < self.bytes).then(|| self.ask(end)).transpose()?;
+            if is_in_order {
+                let ahead = || self.ask(end, PIECE);
+                self.next = (end < self.bytes).then(ahead).transpose()?;
             }
         }
         let (start, piece) = &self.piece;

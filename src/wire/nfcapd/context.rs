@@ -1,10 +1,14 @@
 //! What earlier blocks say about later ones: extension maps (layout 1), exporters and samplers.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::Serialize;
 
 use crate::wire::Error;
 use crate::wire::cursor::Cursor;
@@ -41,9 +45,49 @@ pub struct Context {
     exporters: Arc<BTreeMap<u16, Exporter>>,
     sampling: Arc<BTreeMap<u16, u32>>,
     unknown_records: u64,
+    /// Maps and samplers that were met since the start, which may be that of a part of a file.
+    met: [Arc<BTreeSet<u16>>; 2],
+}
+
+/// What blocks say that decides how flows of later ones are decoded.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Sayings {
+    maps: BTreeMap<u16, Vec<u16>>,
+    sampling: BTreeMap<u16, u32>,
+}
+
+impl Sayings {
+    /// Adds what later blocks say.
+    pub fn extend(&mut self, later: &Self) {
+        self.maps.extend(later.maps.clone());
+        self.sampling.extend(&later.sampling);
+    }
 }
 
 impl Context {
+    /// Returns the state before a block that is not the first, of what those before it say.
+    #[must_use]
+    pub fn after(earlier: &Sayings) -> Self {
+        let maps = earlier.maps.iter().map(|(&id, ids)| (id, ids[..].into()));
+        Self {
+            maps: Arc::new(maps.collect()),
+            sampling: Arc::new(earlier.sampling.clone()),
+            ..Self::default()
+        }
+    }
+
+    /// Returns what the blocks said that were scanned.
+    #[must_use]
+    pub fn said(&self) -> Sayings {
+        let [maps, samplers] = &self.met;
+        let map = |id: &u16| Some((*id, self.maps.get(id)?.to_vec()));
+        let sampler = |id: &u16| Some((*id, *self.sampling.get(id)?));
+        Sayings {
+            maps: maps.iter().filter_map(map).collect(),
+            sampling: samplers.iter().filter_map(sampler).collect(),
+        }
+    }
+
     /// Collects the records of an uncompressed block that are not flows. Call it for every block, in file order.
     ///
     /// Damage is not reported here: decoding the block's flows meets it again.
@@ -111,6 +155,7 @@ impl Context {
             }
         }
         Arc::make_mut(&mut self.maps).insert(id, ids.into());
+        Arc::make_mut(&mut self.met[0]).insert(id);
         Ok(true)
     }
 
@@ -160,6 +205,7 @@ impl Context {
 
     fn set_sampling(&mut self, exporter: u16, interval: u32) {
         Arc::make_mut(&mut self.sampling).insert(exporter, interval.max(1));
+        Arc::make_mut(&mut self.met[1]).insert(exporter);
     }
 }
 

@@ -23,6 +23,7 @@ pub use block::BlockHeader;
 pub use block::decompress;
 pub use context::Context;
 pub use context::Exporter;
+pub use context::Sayings;
 pub use encode::Encoder;
 pub use encode::encode_record;
 pub use header::Compression;
