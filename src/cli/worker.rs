@@ -21,6 +21,7 @@ use crate::cli::job_args::parse_time;
 use crate::cli::render;
 use crate::engine::cluster;
 use crate::engine::cluster::Doing;
+use crate::engine::cluster::Seek;
 use crate::engine::cluster::Where;
 use crate::store::Store;
 
@@ -30,6 +31,7 @@ use crate::store::Store;
 Examples:
   klieg worker --pool nightly --config /etc/klieg/site.yaml --slots 4 --memory 6GiB
   klieg worker --pool nightly -D warehouse=hdfs://ns/user/spot --bind 0.0.0.0 --external-host $(hostname -f)
+  klieg worker --driver edge1:40400 -D pool.secret=/etc/klieg/pool.pem --config /etc/klieg/site.yaml
 
 It looks for a driver for ever, by one question a second or two to the warehouse, and starts a process for each
 run that it works for. SIGTERM lets tasks that run go on for --grace, then hands them back; nothing is lost by
@@ -38,8 +40,11 @@ pub(super) struct Args {
     #[command(flatten)]
     site: SiteArgs,
     /// The pool whose drivers it works for
-    #[arg(long, value_name = "NAME", required_unless_present = "child")]
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["child", "driver"])]
     pool: Option<String>,
+    /// The address of its drivers instead, where it cannot read pool files; needs pool.secret or cluster.tls
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse_address, conflicts_with = "pool")]
+    driver: Option<(String, u16)>,
     /// Tasks at a time; all processors unless given
     #[arg(long, value_name = "N")]
     slots: Option<NonZeroUsize>,
@@ -105,7 +110,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         return Err(exit::UsageText(text).into());
     }
     let place = Where {
-        pool: args.pool.clone().unwrap_or_default(),
+        seek: match (&args.driver, &args.pool) {
+            (Some((host, port)), _) => Seek::Driver(host.clone(), *port),
+            (None, pool) => Seek::Pool(pool.clone().unwrap_or_default()),
+        },
         slots: slots.get(),
         memory_bytes: config.memory_bytes,
         work_dir: own_folder(&config.work_dir)?,
@@ -125,6 +133,19 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     tell("left");
     // As whoever sent the signal expects.
     Ok(exit::DONE)
+}
+
+/// Takes `host:port`, or `[address]:port`.
+fn parse_address(text: &str) -> Result<(String, u16), String> {
+    let wrong = || format!("`{text}` is not host:port");
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let port = port.parse().ok().filter(|&port| port > 0);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let is_host = !host.is_empty() && !host.contains(['/', '@', ' ']);
+    match (is_host, port) {
+        (true, Some(port)) => Ok((host.to_owned(), port)),
+        _ => Err(wrong()),
+    }
 }
 
 /// A folder of this worker alone, emptied of what a killed one of its name has left.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use datafusion::error::DataFusionError;
 use datafusion::execution::disk_manager::DiskManagerBuilder;
 use datafusion::execution::disk_manager::DiskManagerMode;
+use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
@@ -27,6 +28,17 @@ pub(super) fn with_store(config: SessionConfig, store: &Store) -> SessionConfig 
         .set_bool("datafusion.execution.parquet.schema_force_view_types", true)
         .with_batch_size(BATCH_ROWS)
         .with_extension(Arc::new(store.clone()))
+}
+
+/// What runs beside others: plans of this process share neither memory nor luck with it.
+pub(super) fn of_slot(
+    runtime: &RuntimeEnv,
+    memory_bytes: u64,
+) -> Result<Arc<RuntimeEnv>, DataFusionError> {
+    let memory = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
+    RuntimeEnvBuilder::from_runtime_env(runtime)
+        .with_memory_pool(Arc::new(FairSpillPool::new(memory)))
+        .build_arc()
 }
 
 /// Memory, the folder for what is spilled, and how files of the warehouse are read.

@@ -44,18 +44,18 @@ pub(crate) const STAGES: [&str; 4] = [
 ];
 
 /// A warehouse with a day, a damaged raw file in it, and what a run in one process makes of it.
-struct Site {
+pub(crate) struct Site {
     warehouse: Warehouse,
     wanted: BTreeMap<String, Vec<u8>>,
 }
 
-fn text(output: &Output) -> (Option<i32>, String) {
+pub(crate) fn text(output: &Output) -> (Option<i32>, String) {
     let text = [&output.stdout[..], &output.stderr].concat();
     (output.status.code(), String::from_utf8(text).unwrap())
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let warehouse = Warehouse::with_days(&[DAY], 6_000);
         let junk = warehouse.path("flow/landing").join("nfcapd.201607081201");
         fs::write(junk, [0x55; 3000]).unwrap();
@@ -70,17 +70,17 @@ impl Site {
         site
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.warehouse.path(name)
     }
 
-    fn clear(&self) {
+    pub(crate) fn clear(&self) {
         for folder in ["flow/hive", "flow/scored_results", "flow/model"] {
             fs::remove_dir_all(self.path(folder)).unwrap();
         }
     }
 
-    fn klieg(&self, args: &[&str], work: &str) -> Command {
+    pub(crate) fn klieg(&self, args: &[&str], work: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_klieg"));
         command.args(args);
         let (root, work) = (self.path(""), self.path(work));
@@ -92,13 +92,13 @@ impl Site {
         command
     }
 
-    fn run(&self, args: &[&str]) -> Command {
+    pub(crate) fn run(&self, args: &[&str]) -> Command {
         self.klieg(&[&["run", JOB, "--date", DAY], args].concat(), "work")
     }
 
     /// A run that publishes the bytes of a run in one process, and leaves nothing behind; returns what it told.
     #[track_caller]
-    fn run_same(&self, command: &mut Command) -> String {
+    pub(crate) fn run_same(&self, command: &mut Command) -> String {
         let (code, told) = text(&command.output().unwrap());
         assert_eq!(code, Some(0), "{told}");
         self.check(&told);
@@ -106,7 +106,7 @@ impl Site {
     }
 
     #[track_caller]
-    fn check(&self, told: &str) {
+    pub(crate) fn check(&self, told: &str) {
         let found = self.warehouse.published();
         let names = |files: &BTreeMap<String, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(&found), names(&self.wanted), "{told}");
@@ -119,12 +119,19 @@ impl Site {
         self.clear();
     }
 
-    fn worker(&self, name: &str, args: &[&str], environment: &[(&str, &str)]) -> Worker {
+    pub(crate) fn worker(&self, name: &str, args: &[&str], environment: &[(&str, &str)]) -> Worker {
+        self.worker_of(name, &[&["--pool", "p"], args].concat(), environment)
+    }
+
+    pub(crate) fn worker_of(
+        &self,
+        name: &str,
+        args: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Worker {
         let log = self.path(&format!("{name}.log"));
-        let mut command = self.klieg(
-            &[&["worker", "--pool", "p", "--slots", "1"], args].concat(),
-            name,
-        );
+        let args = [&["worker", "--slots", "1"], args].concat();
+        let mut command = self.klieg(&args, name);
         command.envs(environment.iter().copied());
         command.stderr(File::create(&log).unwrap());
         Worker {
@@ -135,23 +142,23 @@ impl Site {
 }
 
 /// A process `klieg worker`; ended when it is dropped.
-struct Worker {
+pub(crate) struct Worker {
     child: Child,
     log: PathBuf,
 }
 
 impl Worker {
-    fn told(&self) -> String {
+    pub(crate) fn told(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
     #[track_caller]
-    fn wait_told(&self, text: &str) {
+    pub(crate) fn wait_told(&self, text: &str) {
         wait_for(text, || self.told().contains(text));
     }
 
     /// The process that serves a driver.
-    fn serving(&self) -> String {
+    pub(crate) fn serving(&self) -> String {
         let told = self.told();
         let line = told
             .lines()
@@ -170,7 +177,7 @@ impl Drop for Worker {
 }
 
 #[track_caller]
-fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) fn wait_for(what: &str, is_so: impl Fn() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < Duration::from_secs(90), "no {what}");

@@ -16,6 +16,7 @@ mod hadoop_conf;
 mod hdfs;
 mod hours;
 mod inspect;
+mod keys;
 mod kills;
 mod lda;
 mod metastore;

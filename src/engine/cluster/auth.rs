@@ -225,8 +225,18 @@ impl Auth {
     }
 }
 
+/// Says in a refusal who is here.
+const AGENT: &str = "klieg-agent";
+
 fn agent(build: &str, run: &str) -> String {
     format!("klieg/{build}/{run}")
+}
+
+/// Returns build and run of whoever refused.
+pub(super) fn who(refused: &Status) -> Option<(String, String)> {
+    let agent = refused.metadata().get(AGENT)?.to_str().ok()?;
+    let (build, run) = agent.strip_prefix("klieg/")?.split_once('/')?;
+    Some((build.to_owned(), run.to_owned()))
 }
 
 /// Refuses requests of another build or run, for every service of a port.
@@ -238,12 +248,15 @@ impl Interceptor for SameRun {
         let header = request.metadata().get("user-agent");
         let found = header.and_then(|header| header.to_str().ok()).unwrap_or("");
         // tonic adds its own name behind a blank.
-        match found.split(' ').next() == Some(&self.0) {
-            true => Ok(request),
-            false => Err(Status::failed_precondition(
-                "another build or another run of klieg",
-            )),
+        if found.split(' ').next() == Some(&self.0) {
+            return Ok(request);
         }
+        let mut refused = Status::failed_precondition("another build or another run of klieg");
+        // Whoever gets here has a certificate of the pool: he may know for which run to call.
+        if let Ok(agent) = self.0.parse() {
+            refused.metadata_mut().insert(AGENT, agent);
+        }
+        Err(refused)
     }
 }
 

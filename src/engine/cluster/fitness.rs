@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 use crate::engine::cluster::guard::work;
 use crate::engine::cluster::jobs::LEAVES;
 use crate::engine::cluster::paths;
+use crate::engine::session;
 use crate::store::Store;
 use crate::store::fail;
 
@@ -67,6 +68,8 @@ pub(super) struct Fitness {
     pub(super) store: Store,
     pub(super) state: Arc<State>,
     pub(super) id: String,
+    /// Memory of one task.
+    pub(super) memory_bytes: u64,
 }
 
 impl ExecutionEngine for Checked {
@@ -123,6 +126,24 @@ impl Drop for Running<'_> {
     }
 }
 
+/// Gives a task a pool of its own, in which its operators share and spill.
+fn own_memory(
+    context: &TaskContext,
+    memory_bytes: u64,
+) -> Result<Arc<TaskContext>, DataFusionError> {
+    let runtime = session::of_slot(&context.runtime_env(), memory_bytes)?;
+    Ok(Arc::new(TaskContext::new(
+        context.task_id(),
+        context.session_id(),
+        context.session_config().clone(),
+        context.scalar_functions().clone(),
+        context.higher_order_functions().clone(),
+        context.aggregate_functions().clone(),
+        context.window_functions().clone(),
+        runtime,
+    )))
+}
+
 #[async_trait::async_trait]
 impl QueryStageExecutor for Watched {
     async fn execute_query_stage(
@@ -134,6 +155,7 @@ impl QueryStageExecutor for Watched {
         state.running.fetch_add(1, Ordering::Relaxed);
         let _running = Running(state);
         fail::point(&format!("before a task: {}", self.work));
+        let context = own_memory(&context, self.place.memory_bytes)?;
         let done = self.inner.execute_query_stage(task, context).await;
         fail::point(&format!("after a task: {}", self.work));
         match done {

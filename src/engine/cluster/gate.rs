@@ -30,6 +30,7 @@ use tonic::Status;
 use tonic::transport::Endpoint;
 
 use crate::engine::cluster::auth::Auth;
+use crate::engine::cluster::pool;
 
 pub(super) type Scheduler = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
 
@@ -229,14 +230,10 @@ pub(super) fn text(error: &dyn std::error::Error) -> String {
 
 fn member(registration: &proto::ExecutorRegistration) -> Member {
     let host = registration.host.clone().unwrap_or_default();
-    let host = match host.contains(':') {
-        true => format!("[{host}]"),
-        false => host,
-    };
     let slots = registration.specification.as_ref().map(slots);
     Member {
         id: registration.id.clone(),
-        address: format!("{host}:{}", registration.port),
+        address: pool::address(&host, u16::try_from(registration.port).unwrap_or(0)),
         slots: slots.unwrap_or(1),
         about: registration
             .os_info

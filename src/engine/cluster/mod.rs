@@ -26,6 +26,7 @@ mod lazy;
 mod parent;
 mod paths;
 mod pool;
+mod seek;
 mod watch;
 mod worker;
 
@@ -41,6 +42,7 @@ pub use lazy::Lazy;
 pub use parent::Doing;
 pub use parent::Where;
 pub use parent::look_for_drivers;
+pub use seek::Seek;
 pub use watch::Driver;
 pub use watch::drivers;
 pub use worker::Order;
@@ -60,6 +62,11 @@ pub enum ClusterError {
         /// The warehouse.
         warehouse: String,
     },
+    /// A worker that looks for its driver at an address has no pool file to take a key from.
+    #[error(
+        "--driver needs a key on every node: klieg emit pool-key > pool.pem; chmod 600; set pool.secret here and for the driver (or cluster.tls)"
+    )]
+    Keyless,
     /// A key or certificate that cannot be used.
     #[error("{path}: {what}")]
     Secret {

@@ -12,9 +12,9 @@ use crate::engine::cluster::ClusterError;
 use crate::engine::cluster::auth::build;
 use crate::engine::cluster::children::ChildProcess;
 use crate::engine::cluster::lazy::check_host;
-use crate::engine::cluster::pool;
 use crate::engine::cluster::pool::Keys;
 use crate::engine::cluster::pool::Rendezvous;
+use crate::engine::cluster::seek::Seek;
 use crate::engine::cluster::worker::Order;
 use crate::store::Store;
 
@@ -28,8 +28,8 @@ const TICK: Duration = Duration::from_millis(200);
 /// Where and how a worker works.
 #[derive(Clone, Debug)]
 pub struct Where {
-    /// The pool.
-    pub pool: String,
+    /// Whose drivers it works for.
+    pub seek: Seek,
     /// Tasks at a time.
     pub slots: usize,
     /// Memory of its plans.
@@ -65,17 +65,20 @@ pub fn look_for_drivers(
     tell: fn(&str),
 ) -> Result<(), ClusterError> {
     let keys = Keys::find(&config.pool)?;
-    keys.check(store, &config.hadoop)?;
+    match place.seek {
+        Seek::Pool(_) => keys.check(store, &config.hadoop)?,
+        Seek::Driver(..) => keys.check_own()?,
+    }
     check_host(&config.cluster)?;
     tell(&format!(
-        "looking for drivers of pool {} in {}",
-        place.pool,
+        "looking for {}, warehouse {}",
+        place.seek,
         store.url(store.root())
     ));
     let mut left: Option<(String, Instant)> = None;
     let mut told = String::new();
     while !doing.is_leaving.load(Ordering::Relaxed) {
-        match pool::find(store, &place.pool, &keys) {
+        match place.seek.find(store, &keys) {
             Err(error) => {
                 doing.errors.fetch_add(1, Ordering::Relaxed);
                 tell_once(&mut told, &format!("{error}"), tell);
@@ -148,7 +151,7 @@ fn serve(
         }
         if looked.elapsed() > config.pool.poll * 2 {
             looked = Instant::now();
-            let now = pool::find(store, &place.pool, keys);
+            let now = place.seek.find(store, keys);
             if now.is_ok_and(|now| now.is_none_or(|now| now.run != run)) {
                 child.leave(FINISHED);
                 break "its driver has finished".to_owned();

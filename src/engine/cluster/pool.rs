@@ -29,6 +29,14 @@ use crate::store::Store;
 /// How often a pool that another driver uses is asked for.
 const LOCK_PAUSE: Duration = Duration::from_millis(500);
 
+/// Host and port as they stand in a URL.
+pub(super) fn address(host: &str, port: u16) -> String {
+    match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    }
+}
+
 /// What a worker must know of a driver.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct Rendezvous {
@@ -57,6 +65,12 @@ impl Rendezvous {
             port,
             authority: authority.map(Authority::text),
         }
+    }
+
+    /// The same of a driver of a build.
+    pub(super) fn of_build(mut self, build: &str) -> Self {
+        build.clone_into(&mut self.build);
+        self
     }
 
     /// Returns what a process of this machine shows to the others of the run.
@@ -117,6 +131,14 @@ impl Keys {
             None => Err(fail(
                 "holds no key; make one with klieg emit pool-key".to_owned(),
             )),
+        }
+    }
+
+    /// Only a pool file says the key of a run.
+    pub(super) fn check_own(&self) -> Result<(), ClusterError> {
+        match self {
+            Self::OfRun => Err(ClusterError::Keyless),
+            Self::Secret(_) | Self::Site(_) => Ok(()),
         }
     }
 

@@ -63,6 +63,7 @@ use crate::engine::cluster::fitness::State;
 use crate::engine::cluster::gate::text;
 use crate::engine::cluster::pool::Keys;
 use crate::engine::cluster::pool::Rendezvous;
+use crate::engine::cluster::pool::address;
 use crate::engine::session;
 use crate::engine::task::Spool;
 use crate::store::Store;
@@ -245,7 +246,7 @@ async fn dial(driver: &Rendezvous, auth: &Auth) -> Result<Channel, ClusterError>
             "driver of run {run} at {host}:{port} cannot be reached from here: {error}; open the firewall from the workers to it"
         ))
     };
-    let endpoint = Endpoint::from_shared(format!("https://{host}:{port}"));
+    let endpoint = Endpoint::from_shared(format!("https://{}", address(host, *port)));
     let endpoint = endpoint.map_err(|error| fail(&error))?;
     let endpoint = auth.endpoint(endpoint).map_err(|error| fail(&error))?;
     let channel = endpoint.timeout(ANSWER).connect().await;
@@ -311,6 +312,7 @@ impl Served<'_> {
                 store: (*store).clone(),
                 state: Arc::clone(&self.state),
                 id: self.id.clone(),
+                memory_bytes: order.memory_bytes / order.slots.max(1) as u64,
             }),
         });
         Ok(Executor::new(

@@ -1,0 +1,136 @@
+//! Keys that lie on every node: workers that are told where their driver is, and certificates of the site.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::path::PathBuf;
+
+use rcgen::BasicConstraints;
+use rcgen::CertificateParams;
+use rcgen::IsCa;
+use rcgen::Issuer;
+use rcgen::KeyPair;
+
+use crate::cluster::Site;
+use crate::cluster::text;
+use crate::support::klieg_stdout;
+
+fn private(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+#[test]
+fn a_worker_is_told_where_its_driver_is() {
+    let site = Site::new();
+    let secret = |name: &str| {
+        let path = site.path(name);
+        private(&path, &klieg_stdout(&["emit", "pool-key"]));
+        format!("pool.secret={}", path.display())
+    };
+    let (own, other) = (secret("pool.pem"), secret("other.pem"));
+    let (port, address) = {
+        let port = free_port();
+        (format!("cluster.port={port}"), format!("127.0.0.1:{port}"))
+    };
+    let driver = ["--driver", &address, "-D"];
+    let worker = site.worker_of("told", &[&driver[..], &[&own]].concat(), &[]);
+    worker.wait_told(&format!("no driver at {address}"));
+    let run = ["--cluster", "p", "-D", &port, "-D", &own];
+    for _ in 0..2 {
+        site.run_same(&mut site.run(&run));
+    }
+    drop(worker);
+
+    let wrong = site.worker_of("wrong", &[&driver[..], &[&other]].concat(), &[]);
+    let impatient = [&run[..], &["--pool-wait", "6s"]].concat();
+    let (code, told) = text(&site.run(&impatient).output().unwrap());
+    assert_eq!(code, Some(6), "{told}");
+    assert!(told.contains("0 of 1 workers"), "{told}");
+    assert!(wrong.told().contains("no driver at"), "{}", wrong.told());
+    drop(wrong);
+
+    for (args, wanted) in [
+        (
+            &["--driver", address.as_str()][..],
+            "needs a key on every node",
+        ),
+        (&["--driver", "edge"][..], "is not host:port"),
+        (
+            &["--driver", "edge:1", "--pool", "p"][..],
+            "cannot be used with",
+        ),
+    ] {
+        let args = [&["worker"], args].concat();
+        let (code, told) = text(&site.klieg(&args, "work").output().unwrap());
+        assert_eq!(code, Some(2), "{told}");
+        assert!(told.contains(wanted), "{told}");
+    }
+}
+
+/// An authority of the site, and what it issued for this host.
+fn certificates(folder: &Path) -> [String; 6] {
+    fs::create_dir_all(folder).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&key).unwrap();
+    let issuer = Issuer::new(params, key);
+    let key = KeyPair::generate().unwrap();
+    let host = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let host = host.signed_by(&key, &issuer).unwrap();
+    let file = |name: &str, text: &str| -> PathBuf {
+        let path = folder.join(name);
+        private(&path, text);
+        path
+    };
+    let [ca, cert, key] = [
+        file("ca.pem", &authority.pem()),
+        file("cert.pem", &host.pem()),
+        file("key.pem", &key.serialize_pem()),
+    ];
+    let setting = |key: &str, path: &Path| format!("cluster.tls.{key}={}", path.display());
+    let flag = || "-D".to_owned();
+    [
+        flag(),
+        setting("ca", &ca),
+        flag(),
+        setting("cert", &cert),
+        flag(),
+        setting("key", &key),
+    ]
+}
+
+#[test]
+fn certificates_of_the_site_are_believed_and_no_others() {
+    let site = Site::new();
+    let (own, other) = (
+        certificates(&site.path("own")),
+        certificates(&site.path("other")),
+    );
+    let (own, other) = (
+        own.each_ref().map(String::as_str),
+        other.each_ref().map(String::as_str),
+    );
+    let stranger = site.worker("stranger", &other, &[]);
+    let run = [&["--cluster", "p"], &own[..]].concat();
+    let impatient = [&run[..], &["--pool-wait", "6s"]].concat();
+    let (code, told) = text(&site.run(&impatient).output().unwrap());
+    assert_eq!(code, Some(6), "{told}");
+    assert!(
+        stranger.told().contains("certificate"),
+        "{}",
+        stranger.told()
+    );
+    let worker = site.worker("own-worker", &own, &[]);
+    site.run_same(&mut site.run(&run));
+    let text = fs::read_to_string(site.path("own-worker.log")).unwrap();
+    assert!(text.contains("serving the driver"), "{text}");
+    drop((worker, stranger));
+}
