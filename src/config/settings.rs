@@ -205,6 +205,8 @@ pub struct Cluster {
     pub job_timeout: Duration,
     /// How often a job is run again.
     pub max_reruns: u32,
+    /// Pairs of IP and word from which on models are trained on workers.
+    pub train_from: u64,
     /// The largest message.
     pub message_bytes: usize,
 }

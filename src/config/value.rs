@@ -178,6 +178,7 @@ fn cluster(values: &Values<'_>) -> Result<Cluster, Error> {
         worker_timeout: seconds("cluster.worker_timeout", 7)?,
         job_timeout: seconds("cluster.job_timeout", 1)?,
         max_reruns: values.number("cluster.max_reruns", 0, 1000)?,
+        train_from: values.number("cluster.train_from", 1, u64::MAX)?,
         message_bytes: values.parsed(
             "cluster.message_size",
             "a size such as 64MiB, at most 1GiB",

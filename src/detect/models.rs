@@ -18,7 +18,9 @@ use crate::ml::lda::LdaParams;
 use crate::ml::lda::MixtureParams;
 use crate::ml::lda::Optimizer;
 use crate::ml::lda::ParamsError;
+use crate::ml::lda::Workers;
 use crate::ml::rng;
+use crate::parallel;
 
 /// A use of random numbers.
 const USE_MODEL: u64 = 12;
@@ -121,6 +123,23 @@ pub enum ModelError {
     },
 }
 
+/// Where models are trained that are not trained on threads of this process.
+pub trait Elsewhere: Sync {
+    /// What does E-steps of one corpus.
+    type Workers: Workers + Send + Sync;
+    /// Why there are no models.
+    type Error: From<ModelError> + Send;
+
+    /// Takes a corpus there.
+    ///
+    /// # Errors
+    /// It cannot be taken there.
+    fn take(&self, name: &str, corpus: &Corpus) -> Result<Self::Workers, Self::Error>;
+
+    /// Returns the error of a failed E-step.
+    fn error(error: <Self::Workers as Workers>::Error) -> Self::Error;
+}
+
 /// What trains the models of a day.
 pub struct Trainer<'a> {
     /// The day.
@@ -160,29 +179,37 @@ impl Trainer<'_> {
         .check()
     }
 
-    /// Trains every model of a kind; adds its mean score of each group to `scores`; `keep` gets each model.
+    /// Trains every model of a kind; adds its mean score of each group to `scores`; `keep` gets each model. In this process one is
+    /// trained after the other, on all threads; elsewhere all at the same time.
     ///
     /// # Errors
-    /// Parameters, or what `keep` says.
-    pub fn train(
+    /// Parameters, what `keep` says, or workers.
+    pub fn train<E: Elsewhere>(
         &self,
         kind: Kind,
         scores: &mut Vec<f64>,
-        progress: &mut dyn FnMut(ModelEpoch),
+        (elsewhere, progress): (Option<&E>, &(dyn Fn(ModelEpoch) + Sync)),
         keep: &mut dyn FnMut(Kind, usize, Fit) -> Result<(), ModelError>,
-    ) -> Result<Vec<ModelReport>, ModelError> {
+    ) -> Result<Vec<ModelReport>, E::Error> {
         let models = self.models(kind);
         scores.clear();
         scores.resize(self.corpus.groups.len(), 0.0);
         let presence = matches!(kind, Kind::Presence).then(|| self.corpus.counts.presence());
         let all = presence.as_ref().unwrap_or(&self.corpus.counts);
-        let corpora =
-            self.corpus
-                .hold_out(self.settings.held_out, self.seed, kind == Kind::Presence)?;
+        let corpora = self
+            .corpus
+            .hold_out(self.settings.held_out, self.seed, kind == Kind::Presence)
+            .map_err(ModelError::from)?;
+        let workers = match elsewhere.filter(|_| !self.settings.em) {
+            Some(elsewhere) => Some((
+                elsewhere.take(&format!("{}-train", kind.name()), &corpora.train)?,
+                elsewhere.take(&format!("{}-all", kind.name()), all)?,
+            )),
+            None => None,
+        };
         let share = 1.0 / f64::from(u32::try_from(models).unwrap_or(1));
-        let mut reports = Vec::with_capacity(models);
-        for model in 0..models {
-            let params = self.params(kind, model)?;
+        let fit = |&model: &usize| -> Result<_, E::Error> {
+            let params = self.params(kind, model).map_err(ModelError::from)?;
             let epoch = |epoch| {
                 progress(ModelEpoch {
                     kind,
@@ -190,15 +217,30 @@ impl Trainer<'_> {
                     epoch,
                 });
             };
-            let (report, fit) = self.fit(kind, &params, (&corpora, all), epoch);
-            let mut targets = scores.iter_mut();
-            fit.scores(all, &params, self.threads, |score| {
-                if let Some(target) = targets.next() {
-                    *target += f64::from(score) * share;
-                }
-            });
-            keep(kind, model, fit)?;
-            reports.push(report);
+            let workers = workers.as_ref().map(|(train, all)| (train, all));
+            let fitted = self.fit((kind, &params), (&corpora, all), workers, epoch);
+            Ok((params, fitted.map_err(E::error)?))
+        };
+        let numbers: Vec<usize> = (0..models).collect();
+        let at_once = match workers {
+            Some(_) => models,
+            None => 1,
+        };
+        let mut reports = Vec::with_capacity(models);
+        for numbers in numbers.chunks(at_once.max(1)) {
+            let threads = NonZeroUsize::new(numbers.len()).unwrap_or(NonZeroUsize::MIN);
+            let fitted = parallel::map(threads, numbers, fit);
+            for (&model, fitted) in numbers.iter().zip(fitted) {
+                let (params, (report, fit)) = fitted?;
+                let mut targets = scores.iter_mut();
+                fit.scores(all, &params, self.threads, |score| {
+                    if let Some(target) = targets.next() {
+                        *target += f64::from(score) * share;
+                    }
+                });
+                keep(kind, model, fit)?;
+                reports.push(report);
+            }
         }
         Ok(reports)
     }
@@ -210,13 +252,13 @@ impl Trainer<'_> {
         }
     }
 
-    fn fit(
+    fn fit<W: Workers>(
         &self,
-        kind: Kind,
-        params: &CheckedLdaParams,
+        (kind, params): (Kind, &CheckedLdaParams),
         (corpora, all): (&HeldOut, &Corpus),
+        workers: Option<(&W, &W)>,
         mut progress: impl FnMut((Epoch, u32)),
-    ) -> (ModelReport, Fit) {
+    ) -> Result<(ModelReport, Fit), W::Error> {
         let started = Instant::now();
         let online_epochs = if self.settings.em {
             0
@@ -225,11 +267,12 @@ impl Trainer<'_> {
         };
         let epochs = params.get().iterations + online_epochs;
         let (mut log_likelihood, mut objective) = (Vec::new(), Vec::new());
-        let mut fit = lda::fit(&corpora.train, params, self.threads, |epoch| {
+        let on = (self.threads, workers.map(|(train, _)| train));
+        let mut fit = lda::fit_on(&corpora.train, params, on, |epoch| {
             log_likelihood.push(epoch.log_likelihood_per_token);
             objective.push(epoch.objective);
             progress((epoch, epochs));
-        });
+        })?;
         let mixture = MixtureParams {
             document_pseudo_count: params.get().document_pseudo_count,
             sweeps_max: HELD_OUT_SWEEPS,
@@ -241,7 +284,10 @@ impl Trainer<'_> {
             held_out_perplexity =
                 Some(fit.model.perplexity(observed, held, &mixture, self.threads));
             // Words that only held out documents have need counts too.
-            fit = fit.over(all, params, self.threads);
+            fit = match workers {
+                Some((_, workers)) => fit.over_on(all, params, workers)?,
+                None => fit.over(all, params, self.threads),
+            };
         }
         let report = ModelReport {
             kind,
@@ -254,6 +300,6 @@ impl Trainer<'_> {
             log_likelihood,
             objective,
         };
-        (report, fit)
+        Ok((report, fit))
     }
 }

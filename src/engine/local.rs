@@ -53,7 +53,7 @@ impl Engine for Local {
         Shape {
             partitions: self.threads.get(),
             split_threads: self.threads,
-            is_task_a_split: false,
+            has_workers: false,
         }
     }
 

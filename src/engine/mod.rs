@@ -7,6 +7,7 @@
 //! A plan does not know where it runs, and its result does not depend on it.
 
 pub mod cluster;
+pub mod fold;
 mod hour_writer;
 pub mod ingest;
 mod ingest_error;
@@ -18,6 +19,7 @@ mod session;
 pub mod source;
 pub mod splits;
 pub mod task;
+pub mod training;
 pub mod words;
 
 use std::num::NonZeroUsize;
@@ -64,8 +66,8 @@ pub struct Shape {
     pub partitions: usize,
     /// Threads of one split of an ingest.
     pub split_threads: NonZeroUsize,
-    /// True where splits run beside each other, as tasks of their own.
-    pub is_task_a_split: bool,
+    /// True where tasks run beside each other on workers: a split is one.
+    pub has_workers: bool,
 }
 
 /// Makes the plan of a try, which is counted from 0: what a try leaves lies apart from what others leave.

@@ -58,7 +58,7 @@ async fn run(
     progress: &Arc<Progress>,
 ) -> Result<(Vec<SplitReport>, u32), DataFusionError> {
     let shape = engine.shape();
-    let batches = batches(splits, shape.is_task_a_split)?;
+    let batches = batches(splits, shape.has_workers)?;
     let plan = |number: u32| -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
         let spec = spec(number, shape.split_threads)?;
         let input = MemorySourceConfig::try_new_exec(&batches, task::text_schema(), None)?;

@@ -37,6 +37,8 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::engine::Progress;
+use crate::engine::fold;
+use crate::engine::fold::FoldSpec;
 use crate::engine::ingest;
 use crate::engine::ingest::Failed;
 use crate::engine::ingest::IngestSpec;
@@ -57,6 +59,8 @@ pub enum TaskSpec {
     Words(WordsSpec),
     /// Rows of the `flow` table; those that a list needs.
     Probe(ProbeSpec),
+    /// Rows are lists of shards; what they add to a topic model.
+    Fold(FoldSpec),
 }
 
 impl TaskSpec {
@@ -67,6 +71,7 @@ impl TaskSpec {
             Self::Ingest(_) => text_schema(),
             Self::Words(_) => words::schema(),
             Self::Probe(_) => probe::schema(),
+            Self::Fold(spec) => fold::schema(spec.width),
         }
     }
 }
@@ -80,9 +85,14 @@ pub(super) enum Done {
     Failed(Failed),
 }
 
-/// Folder of this machine for table files on their way to the warehouse; set where workers run, each task has its own below it.
+/// What tasks have of the machine where they run; set on workers.
 #[derive(Clone, Debug)]
-pub(super) struct Spool(pub(super) PathBuf);
+pub(super) struct Spool {
+    /// Folder for table files on their way to the warehouse; each task has its own below it.
+    pub(super) folder: PathBuf,
+    /// Memory for what is read once for several tasks.
+    pub(super) cache_bytes: usize,
+}
 
 /// One column of JSON texts: splits, and what became of them.
 #[must_use]
@@ -129,6 +139,7 @@ impl DisplayAs for TaskExec {
             TaskSpec::Ingest(_) => "Ingest",
             TaskSpec::Words(_) => "Words",
             TaskSpec::Probe(_) => "Probe",
+            TaskSpec::Fold(_) => "Fold",
         };
         write!(f, "TaskExec: {name}")
     }
@@ -184,6 +195,13 @@ impl ExecutionPlan for TaskExec {
             let (spec, place) = (Arc::clone(&spec), place.clone());
             async move { work(spec, batch?, place).await }
         });
+        let rows = rows.flat_map(|done| {
+            let batches = match done {
+                Ok(batches) => batches.into_iter().map(Ok).collect(),
+                Err(error) => vec![Err(error)],
+            };
+            futures::stream::iter(batches)
+        });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
     }
 }
@@ -200,28 +218,40 @@ async fn work(
     spec: Arc<TaskSpec>,
     batch: RecordBatch,
     place: Place,
-) -> Result<RecordBatch, DataFusionError> {
+) -> Result<Vec<RecordBatch>, DataFusionError> {
     match &*spec {
-        TaskSpec::Words(spec) => words::run(spec, &batch, &place.progress),
-        TaskSpec::Probe(spec) => probe::run(spec, &batch, &place.progress),
-        TaskSpec::Ingest(_) => {
+        TaskSpec::Words(spec) => Ok(vec![words::run(spec, &batch, &place.progress)?]),
+        TaskSpec::Probe(spec) => Ok(vec![probe::run(spec, &batch, &place.progress)?]),
+        TaskSpec::Ingest(_) | TaskSpec::Fold(_) => {
             // Hours of decoding must not hold the thread that other tasks wait for.
-            let done = tokio::task::spawn_blocking(move || ingest_batch(&spec, &batch, &place));
+            let done = tokio::task::spawn_blocking(move || work_long(&spec, &batch, &place));
             done.await.map_err(external)?
         }
     }
 }
 
-fn ingest_batch(
+fn work_long(
     spec: &TaskSpec,
     batch: &RecordBatch,
     place: &Place,
+) -> Result<Vec<RecordBatch>, DataFusionError> {
+    match (spec, &place.store) {
+        (TaskSpec::Ingest(spec), Some(store)) => {
+            Ok(vec![ingest_batch(spec, batch, (place, store))?])
+        }
+        (TaskSpec::Fold(spec), Some(store)) => {
+            let cache = place.spool.as_ref().map_or(0, |spool| spool.cache_bytes);
+            fold::run(spec, batch, (store, cache))
+        }
+        _ => Err(DataFusionError::Internal("no warehouse".to_owned())),
+    }
+}
+
+fn ingest_batch(
+    spec: &IngestSpec,
+    batch: &RecordBatch,
+    (place, store): (&Place, &Store),
 ) -> Result<RecordBatch, DataFusionError> {
-    let (TaskSpec::Ingest(spec), Some(store)) = (spec, &place.store) else {
-        return Err(DataFusionError::Internal(
-            "no ingest of a warehouse".to_owned(),
-        ));
-    };
     let texts = batch.column(0).as_any().downcast_ref::<StringArray>();
     let texts = texts.ok_or_else(|| DataFusionError::Internal("splits are texts".to_owned()))?;
     let mut done = Vec::with_capacity(texts.len());
@@ -230,7 +260,7 @@ fn ingest_batch(
         let spec = match &place.spool {
             Some(spool) => {
                 check_inputs(store, &split)?;
-                &spec.spooled(&spool.0, split.id)
+                &spec.spooled(&spool.folder, split.id)
             }
             None => spec,
         };

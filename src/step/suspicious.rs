@@ -152,7 +152,7 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
     }
     let mut work = Vec::new();
     let documents = count(context, &table, &mut work).await?;
-    let analysis = Analysis::run(context, &documents)?;
+    let analysis = tokio::task::block_in_place(|| Analysis::run(context, &documents, &mut work))?;
     let lookup = (analysis.probe_spec(), analysis.limit);
     let found = probe_flows(context, &table, lookup, &mut work).await?;
     let rows = analysis.rows(&found);
@@ -232,14 +232,18 @@ struct Analysis {
 }
 
 impl Analysis {
-    fn run(context: &Context<'_>, documents: &Documents) -> Result<Self, StepError> {
+    fn run(
+        context: &Context<'_>,
+        documents: &Documents,
+        work: &mut Vec<serde_json::Value>,
+    ) -> Result<Self, StepError> {
         let settings = &context.config.suspicious;
         let corpus = DayCorpus::try_new(&documents.pairs)?;
         let Trained {
             scores,
             models,
             first,
-        } = train(context, &corpus)?;
+        } = train(context, &corpus, work)?;
         context.events.line("suspicious: ranking");
         let half_b = if settings.has_model {
             settings.half_b

@@ -1,8 +1,14 @@
 //! Trains the models of a day and stages them.
 
+use std::sync::Arc;
+
+use datafusion::error::DataFusionError;
+use tokio::runtime::Handle;
+
 use crate::detect::corpus::DayCorpus;
 use crate::detect::corpus::Group;
 use crate::detect::model_file;
+use crate::detect::models::Elsewhere;
 use crate::detect::models::Kind;
 use crate::detect::models::ModelEpoch;
 use crate::detect::models::ModelError;
@@ -10,9 +16,14 @@ use crate::detect::models::ModelReport;
 use crate::detect::models::Scores;
 use crate::detect::models::Trainer;
 use crate::detect::ranking;
+use crate::engine::Progress;
+use crate::engine::training::Training;
 use crate::ml::lda::CheckedLdaParams;
+use crate::ml::lda::Corpus;
 use crate::ml::lda::Fit;
+use crate::step;
 use crate::step::Context;
+use crate::step::Severity;
 use crate::step::StepError;
 use crate::step::suspicious::MODEL;
 
@@ -25,8 +36,45 @@ pub(super) struct Trained {
     pub(super) first: Option<(Fit, CheckedLdaParams)>,
 }
 
-/// Trains and stages the models; shares of hosts take their place where there are none.
-pub(super) fn train(context: &Context<'_>, corpus: &DayCorpus) -> Result<Trained, StepError> {
+/// Workers that train models of a run, by files of its staging folder.
+struct OnWorkers<'a> {
+    context: &'a Context<'a>,
+    progress: &'a Arc<Progress>,
+    runtime: Handle,
+}
+
+/// Folder of the staging folder for what workers need.
+const SHARED: &str = "shared";
+
+impl<'a> Elsewhere for OnWorkers<'a> {
+    type Workers = Training<'a>;
+    type Error = StepError;
+
+    fn take(&self, name: &str, corpus: &Corpus) -> Result<Training<'a>, StepError> {
+        let Context { engine, store, .. } = *self.context;
+        let name = format!("{name}.corpus");
+        let local = self.context.staging.folder(SHARED)?.join(&name);
+        let shared = self.context.staging.staged(SHARED);
+        let made = store.files().make_folder(&shared);
+        made.map_err(store.at(&shared))?;
+        let files = (local.as_path(), shared.join(&name));
+        let runtime = self.runtime.clone();
+        Training::try_new((engine, runtime), store, files, corpus, self.progress)
+            .map_err(StepError::of_plan)
+    }
+
+    fn error(error: DataFusionError) -> StepError {
+        StepError::of_plan(error)
+    }
+}
+
+/// Trains and stages the models; shares of hosts take their place where there are none. Large days are trained on workers, where
+/// there are some.
+pub(super) fn train(
+    context: &Context<'_>,
+    corpus: &DayCorpus,
+    work: &mut Vec<serde_json::Value>,
+) -> Result<Trained, StepError> {
     let settings = &context.config.suspicious;
     let mut trained = Trained::default();
     // There is nothing to learn from an empty day.
@@ -61,14 +109,24 @@ pub(super) fn train(context: &Context<'_>, corpus: &DayCorpus) -> Result<Trained
         }
         Ok(())
     };
-    let mut progress = |epoch: ModelEpoch| show(context, epoch);
-    models.extend(trainer.train(
-        Kind::Presence,
-        &mut scores.presence,
-        &mut progress,
-        &mut keep,
-    )?);
-    models.extend(trainer.train(Kind::Tokens, &mut scores.tokens, &mut progress, &mut keep)?);
+    let progress = Arc::new(Progress::default());
+    let workers = OnWorkers {
+        context,
+        progress: &progress,
+        runtime: Handle::current(),
+    };
+    let is_large = corpus.groups.len() as u64 >= context.config.cluster.train_from;
+    let workers = (is_large && context.engine.shape().has_workers).then_some(&workers);
+    let show = |epoch: ModelEpoch| show(context, epoch);
+    let how: (_, &(dyn Fn(ModelEpoch) + Sync)) = (workers, &show);
+    models.extend(trainer.train(Kind::Presence, &mut scores.presence, how, &mut keep)?);
+    models.extend(trainer.train(Kind::Tokens, &mut scores.tokens, how, &mut keep)?);
+    for why in progress.reruns() {
+        let text =
+            format!("suspicious: a step of training was thrown away, and begun again: {why}");
+        context.events.tell(Severity::Warning, &text);
+    }
+    step::note_work(work, "training", &progress);
     Ok(trained)
 }
 

@@ -45,7 +45,7 @@ pub(crate) const STAGES: [&str; 4] = [
 
 /// A warehouse with a day, a damaged raw file in it, and what a run in one process makes of it.
 pub(crate) struct Site {
-    warehouse: Warehouse,
+    pub(crate) warehouse: Warehouse,
     wanted: BTreeMap<String, Vec<u8>>,
 }
 

@@ -1,6 +1,7 @@
 //! The topic model against a naive reference, against the topics that made a corpus, and against itself on other threads.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use klieg::ml::lda;
 use klieg::ml::lda::Corpus;
@@ -470,4 +471,99 @@ fn injected_anomalies_score_low() {
     assert!(moved_pmi.len() > 50);
     assert!(by_p > 0.95, "rare words by p: {by_p}");
     assert!(by_pmi > 0.72, "words of another role by PMI: {by_pmi}");
+}
+
+/// E-steps by bytes, in tasks of a few shards that end in any order, as workers do them.
+struct ByBytes {
+    shards: Vec<Vec<u8>>,
+}
+
+impl lda::Workers for ByBytes {
+    type Error = lda::Damaged;
+
+    fn e_step(
+        &self,
+        shards: &[u32],
+        topics: &lda::Topics,
+        step: lda::EStep,
+    ) -> Result<lda::Sums, lda::Damaged> {
+        let topics = lda::Topics::of_bytes(&topics.to_bytes())?;
+        let mut total = lda::Sums {
+            cells: vec![0.0; topics.words() * topics.topics()],
+            likelihoods: vec![[0.0; 2]; shards.len()],
+        };
+        let places: Vec<(usize, &u32)> = shards.iter().enumerate().collect();
+        for task in places.chunks(3).rev() {
+            let read = |(_, shard): &(usize, &u32)| {
+                let bytes = &self.shards[**shard as usize];
+                lda::ShardData::of_bytes(bytes, topics.words()).map(Arc::new)
+            };
+            let data: Result<Vec<_>, _> = task.iter().map(read).collect();
+            let sums = lda::e_step(&data?, &topics, step);
+            let cells = total.cells.iter_mut().zip(sums.cells);
+            cells.for_each(|(cell, value)| *cell += value);
+            for ((place, _), likelihoods) in task.iter().zip(sums.likelihoods) {
+                total.likelihoods[*place] = likelihoods;
+            }
+        }
+        Ok(total)
+    }
+}
+
+#[test]
+fn workers_give_the_bits_of_threads() {
+    let drawn = draw(9_000);
+    let corpus = Corpus::try_new(drawn.train, VOCABULARY).unwrap();
+    let shards: Vec<Vec<u8>> = corpus.packed().collect();
+    assert!(shards.len() > 7, "{}", shards.len());
+    let workers = ByBytes { shards };
+    for topics in [1, 5, 20] {
+        let params = LdaParams {
+            topics,
+            iterations: 5,
+            ..ONLINE
+        };
+        let params = params.check().unwrap();
+        let (mut here, mut there) = (Vec::new(), Vec::new());
+        let on_threads = lda::fit(&corpus, &params, threads(2), |epoch| here.push(epoch));
+        let on = (threads(2), Some(&workers));
+        let on_workers = lda::fit_on(&corpus, &params, on, |epoch| there.push(epoch)).unwrap();
+        assert_eq!(here, there);
+        assert!(on_threads.model == on_workers.model, "{topics} topics");
+        let one = on_threads.over(&corpus, &params, threads(2)).model;
+        let other = on_workers
+            .over_on(&corpus, &params, &workers)
+            .unwrap()
+            .model;
+        assert!(one == other, "{topics} topics");
+    }
+}
+
+#[test]
+fn damaged_shards_and_topics_are_refused() {
+    let corpus = Corpus::try_new(vec![(1, 0, 2), (1, 2, 1), (9, 1, 1)], 3).unwrap();
+    let bytes = corpus.packed().next().unwrap();
+    assert!(lda::ShardData::of_bytes(&bytes, 3).is_ok());
+    assert!(lda::ShardData::of_bytes(&bytes, 2).is_err());
+    for end in 0..bytes.len() {
+        assert!(lda::ShardData::of_bytes(&bytes[..end], 3).is_err(), "{end}");
+    }
+    // Sizes, starts, words, ids that lead elsewhere; counts may be any.
+    let counts = 4 * 9..4 * 12;
+    for at in (0..bytes.len()).filter(|at| !counts.contains(at)) {
+        let mut wrong = bytes.clone();
+        wrong[at] ^= 0x40;
+        assert!(lda::ShardData::of_bytes(&wrong, 3).is_err(), "{at}");
+    }
+    let table = [&2_u32.to_le_bytes()[..], &[0; 24]].concat();
+    assert_eq!(lda::Topics::of_bytes(&table).unwrap().words(), 3);
+    for wrong in [
+        &table[..3],
+        &table[..8],
+        &table[..27],
+        &[0; 8][..],
+        &[255; 8],
+    ] {
+        assert!(lda::Topics::of_bytes(wrong).is_err(), "{wrong:?}");
+    }
 }

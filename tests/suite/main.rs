@@ -33,5 +33,6 @@ mod strangers;
 mod support;
 mod synth;
 mod tidy;
+mod training;
 mod versions;
 mod words;

@@ -250,7 +250,7 @@ impl Engine for Cluster {
         Shape {
             partitions: usize::try_from(slots).unwrap_or(1).max(1),
             split_threads: NonZeroUsize::MIN,
-            is_task_a_split: true,
+            has_workers: true,
         }
     }
 

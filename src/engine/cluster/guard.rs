@@ -143,6 +143,7 @@ fn collect(plan: &dyn ExecutionPlan, names: &mut Vec<&'static str>) {
             TaskSpec::Ingest(_) => "decode and write",
             TaskSpec::Words(_) => "make words",
             TaskSpec::Probe(_) => "look flows up",
+            TaskSpec::Fold(_) => "fold documents in",
         });
     } else if plan.downcast_ref::<AggregateExec>().is_some() {
         names.push("count");

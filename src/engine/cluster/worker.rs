@@ -268,6 +268,8 @@ fn answer(
     Ok(tokio::spawn(server))
 }
 
+/// One part of so many of its memory is for what is read once for several tasks.
+const CACHE_SHARE: u64 = 4;
 /// How often work is asked for while there is none.
 const ASK_IDLE: Duration = Duration::from_millis(250);
 /// A worker without a free slot is heard so often, and so is the end of its last task.
@@ -303,8 +305,8 @@ impl Served<'_> {
         std::fs::create_dir_all(&spill).map_err(ClusterError::tls)?;
         let runtime =
             session::runtime(store, order.memory_bytes, &spill).map_err(ClusterError::tls)?;
-        let settings = session::with_store(auth.session(), store)
-            .with_extension(Arc::new(Spool(order.work_dir.join("spool"))));
+        let settings =
+            session::with_store(auth.session(), store).with_extension(Arc::new(self.spool()));
         let engine = Arc::new(Checked {
             engine: DefaultExecutionEngine::with_client_pool(Arc::new(Clients::default())),
             place: Arc::new(Fitness {
@@ -325,6 +327,14 @@ impl Served<'_> {
             order.slots,
             engine,
         ))
+    }
+
+    fn spool(&self) -> Spool {
+        let cache_bytes = self.order.memory_bytes / CACHE_SHARE;
+        Spool {
+            folder: self.order.work_dir.join("spool"),
+            cache_bytes: usize::try_from(cache_bytes).unwrap_or(usize::MAX),
+        }
     }
 
     fn tell_end(&self, why: &str, tell: fn(&str)) -> Result<(), ClusterError> {

@@ -66,11 +66,28 @@ impl<const N: usize> Counts<N> {
     /// Adds `weight` times a part. Cells stay multiples of 2^−20, so the order of parts does not matter.
     pub(super) fn add(&mut self, part: &Part<N>, dictionary: &[u32], weight: f64) {
         dispatch(AddPart {
-            weight: weight / self.scale,
+            weight: self.weight(weight),
             counts: self,
             part,
             dictionary,
         });
+    }
+
+    /// Returns what a part must be multiplied by where it is added `weight` times.
+    pub(super) fn weight(&self, weight: f64) -> f64 {
+        weight / self.scale
+    }
+
+    /// Adds sums of parts that were multiplied by [`Counts::weight`]; words × topics.
+    pub(super) fn add_sums(&mut self, cells: &[f64], topics: usize) {
+        for (row, values) in self.rows.iter_mut().zip(cells.chunks_exact(topics)) {
+            let sums = self.sums.as_flattened_mut().iter_mut();
+            let cells = row.as_flattened_mut().iter_mut().zip(sums);
+            for ((cell, sum), value) in cells.zip(values) {
+                *cell += value;
+                *sum += value;
+            }
+        }
     }
 
     /// Sets every count to 0.

@@ -1,12 +1,17 @@
 //! Two drivers of one kernel: Spark's batch EM, and minibatches followed by batch epochs.
 
+use std::convert::Infallible;
 use std::num::NonZeroUsize;
 
 use crate::ml::lda::CheckedLdaParams;
 use crate::ml::lda::Corpus;
+use crate::ml::lda::EStep;
 use crate::ml::lda::LdaModel;
 use crate::ml::lda::LdaParams;
 use crate::ml::lda::Optimizer;
+use crate::ml::lda::Sums;
+use crate::ml::lda::Topics;
+use crate::ml::lda::Workers;
 use crate::ml::lda::corpus::Shard;
 use crate::ml::lda::counts::Cells;
 use crate::ml::lda::counts::Counts;
@@ -66,8 +71,34 @@ pub fn fit(
     corpus: &Corpus,
     params: &CheckedLdaParams,
     threads: NonZeroUsize,
-    mut progress: impl FnMut(Epoch),
+    progress: impl FnMut(Epoch),
 ) -> Fit {
+    let Ok(fit) = fit_on::<Nobody>(corpus, params, (threads, None), progress);
+    fit
+}
+
+/// No workers.
+enum Nobody {}
+
+impl Workers for Nobody {
+    type Error = Infallible;
+
+    fn e_step(&self, _: &[u32], _: &Topics, _: EStep) -> Result<Sums, Infallible> {
+        match *self {}
+    }
+}
+
+/// The same, bit for bit, with the E-steps of minibatches and batch epochs on workers, where there are some. `em` keeps a mix for
+/// each document and stays on threads.
+///
+/// # Errors
+/// What the workers say.
+pub fn fit_on<W: Workers>(
+    corpus: &Corpus,
+    params: &CheckedLdaParams,
+    (threads, workers): (NonZeroUsize, Option<&W>),
+    mut progress: impl FnMut(Epoch),
+) -> Result<Fit, W::Error> {
     let params = params.get();
     let spare = match params.optimizer {
         Optimizer::Em => 0,
@@ -77,20 +108,25 @@ pub fn fit(
         corpus,
         params,
         threads,
+        workers,
         progress: &mut progress,
     };
     with_vectors!(params.topics + spare, N => run.fit::<N>(spare))
 }
 
-struct Run<'a> {
+struct Run<'a, W> {
     corpus: &'a Corpus,
     params: &'a LdaParams,
     threads: NonZeroUsize,
+    workers: Option<&'a W>,
     progress: &'a mut dyn FnMut(Epoch),
 }
 
-impl Run<'_> {
-    fn fit<const N: usize>(&mut self, spare: usize) -> Fit {
+/// A shard and its number.
+type Numbered<'a> = (u32, &'a Shard);
+
+impl<W: Workers> Run<'_, W> {
+    fn fit<const N: usize>(&mut self, spare: usize) -> Result<Fit, W::Error> {
         let topics = self.params.topics;
         let (rows, mixtures) = match self.params.optimizer {
             Optimizer::Em => {
@@ -104,9 +140,9 @@ impl Run<'_> {
                 (rows, Some(mixtures.into_iter().map(flat).collect()))
             }
             Optimizer::Online => {
-                let wide = self.online::<N>(topics + spare);
+                let wide = self.online::<N>(topics + spare)?;
                 (
-                    self.polish(merge::merge_topics(wide, topics + spare, topics)),
+                    self.polish(merge::merge_topics(wide, topics + spare, topics))?,
                     None,
                 )
             }
@@ -115,10 +151,10 @@ impl Run<'_> {
             .iter()
             .flat_map(|row| row.as_flattened()[..topics].iter().copied())
             .collect();
-        Fit {
+        Ok(Fit {
             model: LdaModel::new(topics, f64::from(self.params.word_pseudo_count), counts),
             mixtures,
-        }
+        })
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a mean")]
@@ -207,13 +243,13 @@ impl Run<'_> {
     /// Folds `shards` in under the topics of `counts`.
     fn fold_in<const N: usize>(
         &self,
-        shards: &[&Shard],
+        shards: &[Numbered<'_>],
         counts: &Counts<N>,
         topics: usize,
     ) -> Vec<Part<N>> {
         let a = self.params.document_pseudo_count;
         let b = self.params.word_pseudo_count;
-        parallel::map(self.threads, shards, |shard| {
+        parallel::map(self.threads, shards, |(_, shard)| {
             dispatch(FoldInShard {
                 shard,
                 topics_of: TopicsOf::Counts(counts, b),
@@ -222,25 +258,23 @@ impl Run<'_> {
         })
     }
 
-    /// Adds `weight` times the parts of `shards`; returns their likelihood.
+    /// Adds `weight` times the parts of `shards`, and their likelihoods one by one, so that waves do not matter.
     fn add_parts<const N: usize>(
         &self,
         counts: &mut Counts<N>,
         parts: &[Part<N>],
-        shards: &[&Shard],
-        weight: f64,
-    ) -> Likelihood {
-        let mut likelihood = Likelihood::default();
-        for (part, shard) in parts.iter().zip(shards) {
+        shards: &[Numbered<'_>],
+        (weight, likelihood): (f64, &mut Likelihood),
+    ) {
+        for (part, (_, shard)) in parts.iter().zip(shards) {
             counts.add(part, &shard.dictionary, weight);
-            likelihood += part.likelihood;
+            *likelihood += part.likelihood;
         }
-        likelihood
     }
 
     /// Minibatches with natural-gradient steps, from topics made of documents.
     #[expect(clippy::cast_precision_loss, reason = "ratios of document counts")]
-    fn online<const N: usize>(&mut self, topics: usize) -> Vec<Cells<N>> {
+    fn online<const N: usize>(&mut self, topics: usize) -> Result<Vec<Cells<N>>, W::Error> {
         let mut counts = Counts::new(start::of_documents::<N>(
             self.corpus,
             topics,
@@ -251,47 +285,94 @@ impl Run<'_> {
         for epoch in 0..self.params.online_epochs {
             let mut likelihood = Likelihood::default();
             for batch in self.shard_order(epoch).chunks(batch_shards) {
-                let documents: usize = batch.iter().map(|shard| shard.keys.len()).sum();
+                let documents: usize = batch.iter().map(|(_, shard)| shard.keys.len()).sum();
                 let scale = self.corpus.documents() as f64 / documents as f64;
                 let rho = f64::powf(TAU0 + step, -KAPPA);
                 step += 1.0;
-                likelihood += self.minibatch(batch, &mut counts, topics, (rho, scale));
+                likelihood += self.minibatch(batch, &mut counts, topics, (rho, scale))?;
             }
             let words = self.log_prior(&counts, topics);
             self.report(epoch, likelihood, words);
         }
-        counts.into_rows()
+        Ok(counts.into_rows())
     }
 
     /// S = (1 − ρ) S + ρ · scale · what the batch adds.
     fn minibatch<const N: usize>(
         &self,
-        batch: &[&Shard],
+        batch: &[Numbered<'_>],
         counts: &mut Counts<N>,
         topics: usize,
         (rho, scale): (f64, f64),
-    ) -> Likelihood {
+    ) -> Result<Likelihood, W::Error> {
         // The batch sees one S: all of it is folded in before any of it is added.
-        let parts = self.fold_in(batch, counts, topics);
+        let Some(workers) = self.workers else {
+            let parts = self.fold_in(batch, counts, topics);
+            counts.decay(rho);
+            let mut likelihood = Likelihood::default();
+            self.add_parts(counts, &parts, batch, (rho * scale, &mut likelihood));
+            return Ok(likelihood);
+        };
+        let table = self.table(counts, topics);
         counts.decay(rho);
-        self.add_parts(counts, &parts, batch, rho * scale)
+        let step = self.step(counts.weight(rho * scale));
+        let sums = workers.e_step(&numbers(batch), &table, step)?;
+        counts.add_sums(&sums.cells, topics);
+        Ok(sums.likelihood())
+    }
+
+    fn step(&self, weight: f64) -> EStep {
+        EStep {
+            document_pseudo_count: self.params.document_pseudo_count,
+            weight,
+        }
+    }
+
+    /// Returns φ of all words.
+    fn table<const N: usize>(&self, counts: &Counts<N>, topics: usize) -> Topics {
+        let words: Vec<u32> = (0..).take(counts.words()).collect();
+        let chunks: Vec<_> = words.chunks(PRIOR_WORDS).collect();
+        let b = self.params.word_pseudo_count;
+        let rows = parallel::map(self.threads, &chunks, |words| counts.phi(words, topics, b));
+        let rows = rows.iter().flatten();
+        let cells = rows.flat_map(|row| row.as_flattened()[..topics].iter().copied());
+        Topics::new(topics, cells.collect())
+    }
+
+    /// Adds to `next`, which is 0, what all shards give under the topics of `counts`.
+    fn epoch<const N: usize>(
+        &self,
+        shards: &[Numbered<'_>],
+        counts: &Counts<N>,
+        next: &mut Counts<N>,
+    ) -> Result<Likelihood, W::Error> {
+        let topics = self.params.topics;
+        if let Some(workers) = self.workers {
+            let table = self.table(counts, topics);
+            let step = self.step(next.weight(1.0));
+            let sums = workers.e_step(&numbers(shards), &table, step)?;
+            next.add_sums(&sums.cells, topics);
+            return Ok(sums.likelihood());
+        }
+        let mut likelihood = Likelihood::default();
+        // Few parts are held at a time.
+        for wave in shards.chunks(self.threads.get() * 2) {
+            let parts = self.fold_in(wave, counts, topics);
+            self.add_parts(next, &parts, wave, (1.0, &mut likelihood));
+        }
+        Ok(likelihood)
     }
 
     /// Batch epochs until the log-likelihood stands still.
-    fn polish<const N: usize>(&mut self, rows: Vec<Cells<N>>) -> Vec<Cells<N>> {
+    fn polish<const N: usize>(&mut self, rows: Vec<Cells<N>>) -> Result<Vec<Cells<N>>, W::Error> {
         let corpus = self.corpus;
-        let shards: Vec<_> = corpus.shards.iter().collect();
+        let shards: Vec<_> = (0..).zip(&corpus.shards).collect();
         let topics = self.params.topics;
         let mut counts = Counts::new(rows);
         let mut next = Counts::zero(self.corpus.vocabulary());
         let (mut last, mut still) = (f64::NEG_INFINITY, 0);
         for index in 0..self.params.iterations {
-            let mut likelihood = Likelihood::default();
-            // Few parts are held at a time.
-            for wave in shards.chunks(self.threads.get() * 2) {
-                let parts = self.fold_in(wave, &counts, topics);
-                likelihood += self.add_parts(&mut next, &parts, wave, 1.0);
-            }
+            let likelihood = self.epoch(&shards, &counts, &mut next)?;
             let words = self.log_prior(&counts, topics);
             std::mem::swap(&mut counts, &mut next);
             next.clear();
@@ -303,15 +384,20 @@ impl Run<'_> {
                 break;
             }
         }
-        counts.into_rows()
+        Ok(counts.into_rows())
     }
 
     /// Shards in the order of this epoch.
-    fn shard_order(&self, epoch: u32) -> Vec<&Shard> {
-        let mut order: Vec<_> = (0_u64..).zip(&self.corpus.shards).collect();
+    fn shard_order(&self, epoch: u32) -> Vec<Numbered<'_>> {
+        let mut order: Vec<_> = (0_u32..).zip(&self.corpus.shards).collect();
         order.sort_by_key(|(index, _)| {
-            rng::bits(self.params.seed, &[USE_ORDER, u64::from(epoch), *index])
+            let key = [USE_ORDER, u64::from(epoch), u64::from(*index)];
+            rng::bits(self.params.seed, &key)
         });
-        order.into_iter().map(|(_, shard)| shard).collect()
+        order
     }
+}
+
+fn numbers(shards: &[Numbered<'_>]) -> Vec<u32> {
+    shards.iter().map(|(number, _)| *number).collect()
 }

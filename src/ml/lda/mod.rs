@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! triples (document, word, count) ─► Corpus: virtual shards by hash of the document
-//! epoch:  φ ─► shards on threads: gather φ rows, sweep documents, R rows ─► S = φ·R, added in exact arithmetic ─► φ
+//! epoch:  φ ─► shards on threads, or on workers (`elsewhere`): gather φ rows, sweep documents, R rows ─► S = φ·R, added in exact arithmetic ─► φ
 //! ```
 //! Letters are the paper's: φ word probabilities (words × topics, row-major), θ topic mix of a document, n counts, K topics,
 //! V words; a = α − 1 and b = η − 1 are the pseudo-counts. S holds the expected counts of each word and topic.
@@ -15,6 +15,7 @@
 
 mod corpus;
 mod counts;
+mod elsewhere;
 mod fit;
 mod kernel;
 mod merge;
@@ -27,9 +28,17 @@ mod start;
 
 pub use corpus::Corpus;
 pub use corpus::CorpusError;
+pub use elsewhere::Damaged;
+pub use elsewhere::EStep;
+pub use elsewhere::ShardData;
+pub use elsewhere::Sums;
+pub use elsewhere::Topics;
+pub use elsewhere::Workers;
+pub use elsewhere::e_step;
 pub use fit::Epoch;
 pub use fit::Fit;
 pub use fit::fit;
+pub use fit::fit_on;
 pub use model::LdaModel;
 pub use model::MixtureParams;
 pub use params::CheckedLdaParams;

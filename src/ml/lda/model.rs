@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 
 use crate::ml::lda::Corpus;
+use crate::ml::lda::Topics;
 use crate::ml::lda::corpus::Shard;
 use crate::ml::lda::kernel;
 use crate::ml::lda::kernel::Row;
@@ -98,6 +99,19 @@ impl LdaModel {
             row
         });
         rows.collect()
+    }
+
+    /// Returns smoothed φ of all words.
+    pub(super) fn table(&self) -> Topics {
+        let sums = self.topic_counts();
+        let words: Vec<u32> = (0..).take(self.counts.len() / self.topics).collect();
+        let cells = with_vectors!(self.topics, N => {
+            let rows = self.phi::<N>(&words, &sums);
+            rows.iter()
+                .flat_map(|row| row.as_flattened()[..self.topics].iter().copied())
+                .collect()
+        });
+        Topics::new(self.topics, cells)
     }
 
     /// Returns φ rows without the prior; 0 in a topic without counts.

@@ -4,8 +4,10 @@ use std::num::NonZeroUsize;
 
 use crate::ml::lda::CheckedLdaParams;
 use crate::ml::lda::Corpus;
+use crate::ml::lda::EStep;
 use crate::ml::lda::Fit;
 use crate::ml::lda::LdaModel;
+use crate::ml::lda::Workers;
 use crate::ml::lda::corpus::Shard;
 use crate::ml::lda::counts::exact;
 use crate::ml::lda::shard::FoldInShard;
@@ -17,6 +19,30 @@ use crate::ml::lda::simd::with_vectors;
 use crate::parallel;
 
 impl Fit {
+    /// The same as [`Fit::over`], on workers.
+    ///
+    /// # Errors
+    /// What the workers say.
+    pub fn over_on<W: Workers>(
+        &self,
+        corpus: &Corpus,
+        params: &CheckedLdaParams,
+        workers: &W,
+    ) -> Result<Self, W::Error> {
+        let params = params.get();
+        let shards: Vec<u32> = (0..).take(corpus.shards.len()).collect();
+        let step = EStep {
+            document_pseudo_count: params.document_pseudo_count,
+            weight: 1.0,
+        };
+        let cells = workers.e_step(&shards, &self.model.table(), step)?.cells;
+        let b = f64::from(params.word_pseudo_count);
+        Ok(Self {
+            model: LdaModel::new(self.model.topics(), b, cells),
+            mixtures: None,
+        })
+    }
+
     /// Returns the topics after one batch epoch over another corpus of the same words, and forgets the mixes.
     #[must_use]
     pub fn over(&self, corpus: &Corpus, params: &CheckedLdaParams, threads: NonZeroUsize) -> Self {

@@ -1,6 +1,7 @@
 //! What one shard adds to S, and the scores of its pairs.
 
 use crate::ml::lda::LdaModel;
+use crate::ml::lda::Topics;
 use crate::ml::lda::corpus::Shard;
 use crate::ml::lda::counts::Counts;
 use crate::ml::lda::kernel;
@@ -99,6 +100,8 @@ pub(super) enum TopicsOf<'a, const N: usize> {
     Counts(&'a Counts<N>, f32),
     /// A model and S_k.
     Model(&'a LdaModel, &'a [f64]),
+    /// φ itself.
+    Table(&'a Topics),
 }
 
 impl<const N: usize> TopicsOf<'_, N> {
@@ -107,6 +110,7 @@ impl<const N: usize> TopicsOf<'_, N> {
         match self {
             Self::Counts(counts, b) => counts.phi(dictionary, topics, *b),
             Self::Model(model, sums) => model.phi(dictionary, sums),
+            Self::Table(topics) => topics.phi(dictionary),
         }
     }
 }

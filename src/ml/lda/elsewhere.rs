@@ -1,0 +1,239 @@
+//! E-steps on other machines: shards and topics as bytes, and sums that are exact in any order.
+//!
+//! ```text
+//! corpus ─► ShardData, once a shard ┐
+//! S ─► Topics (φ), once a step ─────┴─► e_step ─► Sums of some shards ─► added to S: the bits of a fit on threads
+//! ```
+
+use std::sync::Arc;
+
+use crate::ml::lda::Corpus;
+use crate::ml::lda::corpus::Shard;
+use crate::ml::lda::counts::exact;
+use crate::ml::lda::kernel::Row;
+use crate::ml::lda::shard::FoldInShard;
+use crate::ml::lda::shard::Likelihood;
+use crate::ml::lda::shard::Part;
+use crate::ml::lda::shard::TopicsOf;
+use crate::ml::lda::simd::WIDTH;
+use crate::ml::lda::simd::dispatch;
+use crate::ml::lda::simd::with_vectors;
+
+/// Does E-steps of a corpus elsewhere.
+pub trait Workers {
+    /// Why there is no result.
+    type Error;
+
+    /// Folds `shards`, by their numbers, in under `topics` and adds up what they give; likelihoods are in the order of `shards`.
+    ///
+    /// # Errors
+    /// There is no result.
+    fn e_step(&self, shards: &[u32], topics: &Topics, step: EStep) -> Result<Sums, Self::Error>;
+}
+
+/// What all shards of an E-step have in common.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EStep {
+    /// a, the pseudo-count of each topic in a document.
+    pub document_pseudo_count: f32,
+    /// What each count is multiplied by before it is rounded.
+    pub weight: f64,
+}
+
+/// What shards add to S.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sums {
+    /// Words × topics, row-major; multiples of 2^−20.
+    pub cells: Vec<f64>,
+    /// Σ n ln(φ·θ) and a Σ ln θ of each shard.
+    pub likelihoods: Vec<[f64; 2]>,
+}
+
+/// φ, words × topics, row-major, with its prior.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Topics {
+    topics: usize,
+    cells: Vec<f32>,
+}
+
+/// Bytes that are no shard, or no topics.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0} is damaged")]
+pub struct Damaged(&'static str);
+
+impl Topics {
+    pub(super) fn new(topics: usize, cells: Vec<f32>) -> Self {
+        Self { topics, cells }
+    }
+
+    /// Returns K.
+    #[must_use]
+    pub fn topics(&self) -> usize {
+        self.topics
+    }
+
+    /// Returns V.
+    #[must_use]
+    pub fn words(&self) -> usize {
+        self.cells.len() / self.topics.max(1)
+    }
+
+    /// Returns K, then the cells, little-endian.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let topics = u32::try_from(self.topics).unwrap_or(u32::MAX);
+        let cells = self.cells.iter().flat_map(|cell| cell.to_le_bytes());
+        topics.to_le_bytes().into_iter().chain(cells).collect()
+    }
+
+    /// Reads such bytes.
+    ///
+    /// # Errors
+    /// They are not a whole number of rows, or have a topic too many.
+    pub fn of_bytes(bytes: &[u8]) -> Result<Self, Damaged> {
+        let damaged = Damaged("a table of topics");
+        let (numbers, rest) = bytes.as_chunks::<4>();
+        let (first, cells) = numbers.split_first().ok_or(damaged)?;
+        let topics = u32::from_le_bytes(*first) as usize;
+        let is_whole = (1..=TOPICS_MAX).contains(&topics) && cells.len() % topics == 0;
+        if !is_whole || !rest.is_empty() {
+            return Err(damaged);
+        }
+        Ok(Self {
+            topics,
+            cells: cells.iter().map(|cell| f32::from_le_bytes(*cell)).collect(),
+        })
+    }
+
+    /// Returns φ rows of the words in `dictionary`.
+    #[inline(always)]
+    pub(super) fn phi<const N: usize>(&self, dictionary: &[u32]) -> Vec<Row<N>> {
+        let mut rows = vec![[[0.0; WIDTH]; N]; dictionary.len()];
+        for (row, &word) in rows.iter_mut().zip(dictionary) {
+            let cells = &self.cells[word as usize * self.topics..][..self.topics];
+            row.as_flattened_mut()[..self.topics].copy_from_slice(cells);
+        }
+        rows
+    }
+}
+
+/// Topics with those that are merged at the end of the minibatches.
+const TOPICS_MAX: usize = 64;
+
+/// A shard without the keys of its documents.
+#[derive(Debug)]
+pub struct ShardData(Shard);
+
+impl Corpus {
+    /// Returns the bytes of each shard: numbers of documents, pairs and words, then starts of documents, words and counts of pairs
+    /// and ids of words, all of four bytes, little-endian.
+    pub fn packed(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.shards.iter().map(pack)
+    }
+}
+
+fn pack(shard: &Shard) -> Vec<u8> {
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let sizes = [shard.keys.len(), shard.words.len(), shard.dictionary.len()];
+    let sizes = sizes.into_iter().map(number);
+    let starts = shard.starts.iter().map(|&start| number(start));
+    let counts = shard.counts.iter().map(|count| count.to_bits());
+    let (words, ids) = (
+        shard.words.iter().copied(),
+        shard.dictionary.iter().copied(),
+    );
+    let numbers = sizes.chain(starts).chain(words).chain(counts).chain(ids);
+    numbers.flat_map(u32::to_le_bytes).collect()
+}
+
+impl ShardData {
+    /// Reads the bytes of a shard of a corpus of `vocabulary` words.
+    ///
+    /// # Errors
+    /// They are not those of a shard.
+    pub fn of_bytes(bytes: &[u8], vocabulary: usize) -> Result<Self, Damaged> {
+        let damaged = Damaged("a shard");
+        let (numbers, rest) = bytes.as_chunks::<4>();
+        let numbers: Vec<u32> = numbers
+            .iter()
+            .map(|number| u32::from_le_bytes(*number))
+            .collect();
+        let [documents, pairs, words, rows @ ..] = &numbers[..] else {
+            return Err(damaged);
+        };
+        let [documents, pairs, words] = [*documents, *pairs, *words].map(|size| size as usize);
+        let is_whole = documents + 1 + 2 * pairs + words == rows.len() && rest.is_empty();
+        if !is_whole {
+            return Err(damaged);
+        }
+        let (starts, rows) = rows.split_at(documents + 1);
+        let (indices, rows) = rows.split_at(pairs);
+        let (counts, dictionary) = rows.split_at(pairs);
+        let is_ordered = starts.is_sorted() && starts.first() == Some(&0);
+        let is_known = indices.iter().all(|&word| (word as usize) < words)
+            && dictionary.iter().all(|&word| (word as usize) < vocabulary);
+        if !is_ordered || starts.last().map(|&end| end as usize) != Some(pairs) || !is_known {
+            return Err(damaged);
+        }
+        Ok(Self(Shard {
+            keys: (0..documents as u64).collect(),
+            starts: starts.iter().map(|&start| start as usize).collect(),
+            words: indices.to_vec(),
+            counts: counts.iter().map(|&count| f32::from_bits(count)).collect(),
+            dictionary: dictionary.to_vec(),
+        }))
+    }
+
+    /// Returns about how many bytes of memory it takes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let shard = &self.0;
+        16 * shard.keys.len() + 8 * shard.words.len() + 4 * shard.dictionary.len()
+    }
+}
+
+/// Does the E-step of some shards, all of a corpus of as many words as `topics` has.
+#[must_use]
+pub fn e_step(shards: &[Arc<ShardData>], topics: &Topics, step: EStep) -> Sums {
+    let mut sums = Sums {
+        cells: vec![0.0; topics.cells.len()],
+        likelihoods: Vec::with_capacity(shards.len()),
+    };
+    for shard in shards {
+        with_vectors!(topics.topics, N => {
+            let part: Part<N> = dispatch(FoldInShard {
+                shard: &shard.0,
+                topics_of: TopicsOf::Table(topics),
+                prior: (topics.topics, step.document_pseudo_count),
+            });
+            sums.add(&part, &shard.0.dictionary, (topics.topics, step.weight));
+        });
+    }
+    sums
+}
+
+impl Sums {
+    fn add<const N: usize>(
+        &mut self,
+        part: &Part<N>,
+        dictionary: &[u32],
+        (topics, weight): (usize, f64),
+    ) {
+        for (row, &word) in part.rows.iter().zip(dictionary) {
+            let cells = self.cells[word as usize * topics..].iter_mut();
+            for (cell, &value) in cells.zip(&row.as_flattened()[..topics]) {
+                *cell += exact(f64::from(value) * weight);
+            }
+        }
+        let Likelihood { data, documents } = part.likelihood;
+        self.likelihoods.push([data, documents]);
+    }
+
+    pub(super) fn likelihood(&self) -> Likelihood {
+        let mut total = Likelihood::default();
+        for &[data, documents] in &self.likelihoods {
+            total += Likelihood { data, documents };
+        }
+        total
+    }
+}

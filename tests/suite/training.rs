@@ -1,0 +1,42 @@
+//! Models that workers train: the bytes of models of one process, whatever dies on the way.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::cluster::Site;
+use crate::cluster::text;
+
+const ON_WORKERS: [&str; 4] = ["--cluster", "local:2", "-D", "cluster.train_from=1"];
+const MODELS: [&str; 4] = ["-D", "suspicious.models=3", "-D", "suspicious.topics=7"];
+
+#[test]
+fn workers_train_the_models_of_one_process() {
+    let site = Site::new();
+    for point in ["before", "after"] {
+        let point = format!("{point} a task: fold documents in");
+        let once = site.path("once");
+        drop(fs::remove_file(&once));
+        let mut run = site.run(&ON_WORKERS);
+        run.env("KLIEG_KILL_AT", &point).env("KLIEG_ONCE", &once);
+        let told = site.run_same(&mut run);
+        assert!(once.try_exists().unwrap(), "nobody came to {point}: {told}");
+        assert!(
+            told.contains("a step of training was thrown away"),
+            "{told}"
+        );
+    }
+    // Several at the same time, in an order that nobody knows.
+    let local = site.run(&MODELS).output().unwrap();
+    assert_eq!(local.status.code(), Some(0), "{}", text(&local).1);
+    let wanted = site.warehouse.published();
+    site.clear();
+    let args = [&ON_WORKERS[..], &MODELS, &["--output", "json"]].concat();
+    let output = site.run(&args).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output).1);
+    assert!(site.warehouse.published() == wanted);
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let work = &result["days"][0]["outcome"]["steps"][1]["report"]["work"];
+    assert_eq!(work[1]["plan"], "training", "{work}");
+    assert_eq!(work[1]["stages"][0]["work"], "fold documents in", "{work}");
+}
