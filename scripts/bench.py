@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import bench_cluster
 import bench_hadoop
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -226,10 +227,11 @@ def show():
 def main():
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Runs klieg and its peers side by side.")
     parser.add_argument("--records", type=int, default=10_000_000, help="records of the large file")
-    parser.add_argument("--only", choices=["tables", "topics", "coverage", "hadoop"], help="one part")
+    parser.add_argument("--only", choices=["tables", "topics", "coverage", "cluster", "hadoop"], help="one part")
     args = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
     parts = {"tables": lambda: tables(args.records), "topics": topics, "coverage": coverage,
+             "cluster": lambda: bench_cluster.cluster(sys.modules[__name__], args.records),
              "hadoop": lambda: bench_hadoop.hadoop(sys.modules[__name__], args.records)}
     for name, part in parts.items():
         if args.only in (None, name):

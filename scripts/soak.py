@@ -75,7 +75,9 @@ def main():
             site.clear()
             site.tend()
             fault, start = dice.choice(FAULTS), time.time()
-            run = site.run(["--cluster", "soak", "--pool-wait", "60s"])
+            # Half of the runs train on workers too.
+            pool = ["--cluster", "soak", "--pool-wait", "60s", "-D", f"cluster.train_from={dice.choice([1, 10**12])}"]
+            run = site.run(pool)
             time.sleep(dice.uniform(0.2, longest))
             if run.poll() is None:
                 faults[fault] += 1
@@ -94,7 +96,7 @@ def main():
             runs += 1
             if fault == "kill driver" and code:
                 site.tend()
-                code = site.run(["--cluster", "soak", "--pool-wait", "60s"]).wait()
+                code = site.run(pool).wait()
             told = (site.folder / "run.log").read_text()
             reruns += len(re.findall("begun again", told))
             if code:

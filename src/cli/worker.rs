@@ -48,7 +48,7 @@ pub(super) struct Args {
     /// Tasks at a time; all processors unless given
     #[arg(long, value_name = "N")]
     slots: Option<NonZeroUsize>,
-    /// Memory of its plans, such as 6GiB; the same as -D memory=SIZE
+    /// Memory of the whole process, such as 6GiB; the same as -D memory=SIZE
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
     /// Folder for shuffles, spilled data and files on their way; the same as -D work_dir=DIR
@@ -70,9 +70,6 @@ pub(super) struct Args {
     #[arg(long, hide = true)]
     child: bool,
 }
-
-/// The least memory of a task.
-const MEMORY_OF_SLOT: u64 = 128 << 20;
 
 pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     if args.child {
@@ -100,7 +97,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     }
     let config = layers.check()?;
     let slots = args.slots.unwrap_or(config.threads);
-    let least = MEMORY_OF_SLOT * slots.get() as u64;
+    let least = cluster::least_memory(slots.get());
     if config.memory_bytes < least {
         let text = format!(
             "--memory {} MiB is too little for {slots} tasks at a time: the least that works is {} MiB",

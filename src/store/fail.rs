@@ -40,6 +40,7 @@ pub fn point(name: &str) {
 }
 
 #[cfg(not(debug_assertions))]
+/// Nothing, in a release.
 pub fn point(_name: &str) {}
 
 /// The point at which a small file is complete and has not its name yet, by the folder of our work area: `before a name in journal`.

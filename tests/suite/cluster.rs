@@ -129,9 +129,25 @@ impl Site {
         args: &[&str],
         environment: &[(&str, &str)],
     ) -> Worker {
+        let itself = |command: &Command| {
+            let mut same = Command::new(command.get_program());
+            same.args(command.get_args());
+            same
+        };
+        self.worker_by(name, args, environment, itself)
+    }
+
+    /// A worker whose command `how` changes.
+    pub(crate) fn worker_by(
+        &self,
+        name: &str,
+        args: &[&str],
+        environment: &[(&str, &str)],
+        how: impl Fn(&Command) -> Command,
+    ) -> Worker {
         let log = self.path(&format!("{name}.log"));
         let args = [&["worker", "--slots", "1"], args].concat();
-        let mut command = self.klieg(&args, name);
+        let mut command = how(&self.klieg(&args, name));
         command.envs(environment.iter().copied());
         command.stderr(File::create(&log).unwrap());
         Worker {

@@ -21,6 +21,7 @@ mod kills;
 mod lda;
 mod metastore;
 mod mutation;
+mod network;
 mod nfcapd;
 mod operators;
 mod pieces;

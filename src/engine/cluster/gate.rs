@@ -75,6 +75,8 @@ pub(super) struct Members {
     timeout: Duration,
     known: Mutex<BTreeMap<String, Member>>,
     failed: Mutex<BTreeMap<String, Vec<FailedTask>>>,
+    /// Workers that were lost, in order.
+    losses: Mutex<Vec<String>>,
 }
 
 /// How long a connection to a silent worker may take.
@@ -89,7 +91,25 @@ impl Members {
             timeout,
             known: Mutex::default(),
             failed: Mutex::default(),
+            losses: Mutex::default(),
         }
+    }
+
+    pub(super) fn note_loss(&self, text: String) {
+        let mut losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
+        losses.push(text);
+    }
+
+    /// Returns how many workers were lost.
+    pub(super) fn losses(&self) -> usize {
+        let losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
+        losses.len()
+    }
+
+    /// Returns the first loss after so many.
+    pub(super) fn loss_after(&self, known: usize) -> Option<String> {
+        let losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
+        losses.get(known).cloned()
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<String, Member>> {

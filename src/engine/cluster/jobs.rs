@@ -46,13 +46,16 @@ impl Cluster {
         plan: Arc<dyn ExecutionPlan>,
         progress: &Progress,
     ) -> Result<Vec<RecordBatch>, Doubt> {
+        // Of workers that were lost before, nothing is wanted.
+        drop(self.look_for_losses().await);
+        let losses = self.members.losses();
         let (sender, mut states) = tokio::sync::mpsc::channel(64);
         let session = Arc::new(self.session());
         let job = self
             .scheduler
             .submit_physical_plan("klieg", session, plan, Some(sender));
         let job = job.await.map_err(|error| Doubt::lasting(&error))?;
-        let ended = self.watch(&job, &mut states, progress).await;
+        let ended = self.watch(&job, (&mut states, losses), progress).await;
         let failed = self.members.take_failed(job.as_str());
         for FailedTask { worker, unread, .. } in &failed {
             if let Some(unread) = unread {
@@ -99,7 +102,7 @@ impl Cluster {
     async fn watch(
         &self,
         job: &JobId,
-        states: &mut Receiver<JobStatus>,
+        (states, losses): (&mut Receiver<JobStatus>, usize),
         progress: &Progress,
     ) -> Result<SuccessfulJob, String> {
         let mut tick = tokio::time::interval(TICK);
@@ -120,7 +123,10 @@ impl Cluster {
                         let graph = job.execution_graph.read().await;
                         self.show(progress, guard::stages(graph.as_ref()));
                     }
-                    if let Some(lost) = self.lost().await {
+                    if let Some(trouble) = self.look_for_losses().await {
+                        break trouble;
+                    }
+                    if let Some(lost) = self.members.loss_after(losses) {
                         break lost;
                     }
                     if !self.members.admitted().is_empty() {
@@ -138,25 +144,24 @@ impl Cluster {
         Err(why)
     }
 
-    /// Names a worker that is gone, before its silence says so.
-    async fn lost(&self) -> Option<String> {
+    /// Notes workers that are gone, before their silence says so, for all jobs that run; returns what ends them all.
+    async fn look_for_losses(&self) -> Option<String> {
         if let Some(children) = &self.children {
             if let Some(trouble) = children.tend() {
                 return Some(trouble);
             }
-            let ended = children.take_ended();
-            // Names of workers begin with their process.
-            ended
-                .iter()
-                .for_each(|process| self.members.forget_process(*process));
-            if let Some(process) = ended.first() {
-                return Some(format!("worker process {process} ended"));
+            for process in children.take_ended() {
+                // Names of workers begin with their process.
+                self.members.forget_process(process);
+                let text = format!("worker process {process} ended");
+                self.members.note_loss(text);
             }
         }
         for member in self.members.admitted() {
             if member.silent_s > SILENT.as_secs_f64() && self.members.is_gone(&member).await {
                 self.members.forget(&member.id);
-                return Some(format!("worker {} is gone", member.address));
+                let text = format!("worker {} is gone", member.address);
+                self.members.note_loss(text);
             }
         }
         None

@@ -16,7 +16,9 @@
 //! Results do not depend on workers: work is cut by the data, reports are sorted, counts are whole numbers.
 
 mod auth;
+mod budget;
 mod children;
+mod control;
 mod driver;
 mod fitness;
 mod gate;
@@ -36,6 +38,7 @@ use crate::store::LockError;
 use crate::store::StoreError;
 
 pub use auth::Authority;
+pub use budget::least_memory;
 pub use driver::Cluster;
 pub use gate::Member;
 pub use lazy::Lazy;

@@ -22,7 +22,6 @@ use ballista_core::extension::BallistaConfigGrpcEndpoint;
 use ballista_core::serde::BallistaCodec;
 use ballista_core::serde::BallistaLogicalExtensionCodec;
 use ballista_core::serde::protobuf as proto;
-use ballista_core::serde::protobuf::executor_grpc_server::ExecutorGrpc;
 use ballista_core::serde::protobuf::executor_grpc_server::ExecutorGrpcServer;
 use ballista_core::serde::protobuf::scheduler_grpc_client::SchedulerGrpcClient;
 use ballista_core::serde::scheduler::ExecutorSpecification;
@@ -42,9 +41,6 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-use tonic::Request;
-use tonic::Response;
-use tonic::Status;
 use tonic::transport::Channel;
 use tonic::transport::Endpoint;
 use tonic::transport::server::TcpIncoming;
@@ -55,6 +51,8 @@ use crate::config::Layers;
 use crate::config::Origin;
 use crate::engine::cluster::ClusterError;
 use crate::engine::cluster::auth::Auth;
+use crate::engine::cluster::budget::Budget;
+use crate::engine::cluster::control::Control;
 use crate::engine::cluster::driver::codec;
 use crate::engine::cluster::fitness;
 use crate::engine::cluster::fitness::Checked;
@@ -268,8 +266,6 @@ fn answer(
     Ok(tokio::spawn(server))
 }
 
-/// One part of so many of its memory is for what is read once for several tasks.
-const CACHE_SHARE: u64 = 4;
 /// How often work is asked for while there is none.
 const ASK_IDLE: Duration = Duration::from_millis(250);
 /// A worker without a free slot is heard so often, and so is the end of its last task.
@@ -301,12 +297,15 @@ impl Served<'_> {
             }),
             ballista_protocol_version: BALLISTA_PROTOCOL_VERSION,
         };
+        let budget = Budget::of(order.memory_bytes, order.slots);
         let spill = order.work_dir.join("spill");
         std::fs::create_dir_all(&spill).map_err(ClusterError::tls)?;
-        let runtime =
-            session::runtime(store, order.memory_bytes, &spill).map_err(ClusterError::tls)?;
-        let settings =
-            session::with_store(auth.session(), store).with_extension(Arc::new(self.spool()));
+        // Each task has a pool of its own in place of this one's.
+        let runtime = session::runtime(store, budget.slot, &spill).map_err(ClusterError::tls)?;
+        let settings = session::with_store(auth.session(), store).with_extension(Arc::new(Spool {
+            folder: order.work_dir.join("spool"),
+            cache_bytes: usize::try_from(budget.cache).unwrap_or(usize::MAX),
+        }));
         let engine = Arc::new(Checked {
             engine: DefaultExecutionEngine::with_client_pool(Arc::new(Clients::default())),
             place: Arc::new(Fitness {
@@ -314,7 +313,7 @@ impl Served<'_> {
                 store: (*store).clone(),
                 state: Arc::clone(&self.state),
                 id: self.id.clone(),
-                memory_bytes: order.memory_bytes / order.slots.max(1) as u64,
+                memory_bytes: budget.slot,
             }),
         });
         Ok(Executor::new(
@@ -327,14 +326,6 @@ impl Served<'_> {
             order.slots,
             engine,
         ))
-    }
-
-    fn spool(&self) -> Spool {
-        let cache_bytes = self.order.memory_bytes / CACHE_SHARE;
-        Spool {
-            folder: self.order.work_dir.join("spool"),
-            cache_bytes: usize::try_from(cache_bytes).unwrap_or(usize::MAX),
-        }
     }
 
     fn tell_end(&self, why: &str, tell: fn(&str)) -> Result<(), ClusterError> {
@@ -395,59 +386,6 @@ impl Served<'_> {
                 return "the driver does not answer";
             }
         }
-    }
-}
-
-/// Answers that this worker is there, and ends tasks of cancelled jobs.
-struct Control(Arc<Executor>);
-
-type Answer<T> = Result<Response<T>, Status>;
-
-fn none<T>() -> Answer<T> {
-    Err(Status::unimplemented("this worker asks for its work"))
-}
-
-#[tonic::async_trait]
-impl ExecutorGrpc for Control {
-    async fn cancel_tasks(
-        &self,
-        request: Request<proto::CancelTasksParams>,
-    ) -> Answer<proto::CancelTasksResult> {
-        let mut cancelled = true;
-        for task in request.into_inner().task_infos {
-            let (stage, number) = (task.stage_id as usize, task.task_id as usize);
-            let ended = self.0.cancel_task(task.job_id.into(), stage, number).await;
-            cancelled &= ended.is_ok();
-        }
-        Ok(Response::new(proto::CancelTasksResult { cancelled }))
-    }
-
-    async fn launch_task(
-        &self,
-        _: Request<proto::LaunchTaskParams>,
-    ) -> Answer<proto::LaunchTaskResult> {
-        none()
-    }
-
-    async fn launch_multi_task(
-        &self,
-        _: Request<proto::LaunchMultiTaskParams>,
-    ) -> Answer<proto::LaunchMultiTaskResult> {
-        none()
-    }
-
-    async fn stop_executor(
-        &self,
-        _: Request<proto::StopExecutorParams>,
-    ) -> Answer<proto::StopExecutorResult> {
-        none()
-    }
-
-    async fn remove_job_data(
-        &self,
-        _: Request<proto::RemoveJobDataParams>,
-    ) -> Answer<proto::RemoveJobDataResult> {
-        none()
     }
 }
 

@@ -1,0 +1,167 @@
+"""Rows of the benchmark on workers of this machine: what they cost, what a second one gives, what a kill costs, what they hold in memory."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+FILES = 16
+SMALL = 200
+MANY = 10_000
+SLOTS = 500
+DAY = "2016-07-08"
+
+
+def files_of(bench, records):
+    """A generated day of so many records in 16 files."""
+    folder = bench.WORK / f"files-{records}"
+    if folder.exists():
+        return sorted(folder.iterdir())
+    generated = bench.WORK / "generated"
+    shutil.rmtree(generated, ignore_errors=True)
+    bench.measure([bench.KLIEG, "synth", "--date", DAY, "--flows", records, "--out", generated])
+    parts = sorted((generated / "flow/landing").iterdir())
+    made = bench.WORK / "files-part"
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir()
+    size = -(-len(parts) // FILES)
+    for index in range(0, len(parts), size):
+        some = parts[index:index + size]
+        span = f"{some[0]}:{some[-1].name}"
+        subprocess.run(["nfdump", "-R", span, "-y", "-w", made / some[0].name], check=True, stdout=subprocess.DEVNULL)
+    shutil.rmtree(generated)
+    made.rename(folder)
+    return sorted(folder.iterdir())
+
+
+def warehouse_of(bench, name, files):
+    warehouse = bench.WORK / name
+    shutil.rmtree(warehouse, ignore_errors=True)
+    landing = warehouse / "flow/landing"
+    landing.mkdir(parents=True)
+    for file in files:
+        os.link(file, landing / file.name)
+    return warehouse
+
+
+def children(process):
+    told = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, text=True).stdout
+    return [int(word) for word in told.split()]
+
+
+def high_water(process):
+    """The most that a process has held, MB; 0 for one that is gone."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0
+    words = [line.split() for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(words[0][1]) / 1024 if words else 0
+
+
+class Run:
+    """A run with workers, watched: wall seconds, peak MB of the driver and of its largest worker, its report."""
+
+    def __init__(self, bench, warehouse, more, during=None, code=0):
+        report = bench.WORK / "run.json"
+        command = [bench.KLIEG, "run", bench.ROOT / "jobs/flow.yaml", "--date", DAY, "-D", f"warehouse={warehouse}",
+                   "-D", f"work_dir={bench.WORK}/work", "-D", "ingest.settle=0s", "--reprocess", "all", "--output", "json", *more]
+        start = time.time()
+        with open(report, "wb") as out, open(bench.WORK / "run.log", "wb") as log:
+            process = subprocess.Popen([str(part) for part in command], stdout=out, stderr=log)
+        if during:
+            threading.Thread(target=during, args=(process.pid,), daemon=True).start()
+        self.driver = self.worker = 0
+        while process.poll() is None:
+            self.driver = max(self.driver, high_water(process.pid))
+            self.worker = max([self.worker, *(high_water(child) for child in children(process.pid))])
+            time.sleep(0.05)
+        self.wall = time.time() - start
+        assert process.returncode == code, (bench.WORK / "run.log").read_text()[-3000:]
+        self.steps = json.loads(report.read_bytes())["days"][0]["outcome"]["steps"]
+
+    def seconds(self, plan):
+        """Seconds of the stages of a plan."""
+        work = [entry for step in self.steps for entry in step["report"].get("work", []) if entry["plan"] == plan]
+        return sum(stage["seconds"] for entry in work for stage in entry["stages"])
+
+    def figures(self):
+        return {"wall_s": round(self.wall, 2), "peak_mb": round(self.driver), "worker_mb": round(self.worker)}
+
+
+def on(workers):
+    return ["--threads", workers, "--cluster", f"local:{workers}"]
+
+
+def cluster(bench, records):
+    warehouse = warehouse_of(bench, "cluster", files_of(bench, records))
+    ingest = ["--steps", "ingest", "-D", "ingest.split_bytes=1"] if records < 1_000_000 else ["--steps", "ingest"]
+    local = Run(bench, warehouse, [*ingest, "--threads", 1])
+    one, two = (Run(bench, warehouse, [*ingest, *on(workers)]) for workers in (1, 2))
+    bench.row(f"ingest of {records:,} flows in {FILES} files, 1 thread", local.figures())
+    bench.row("  the same, 1 worker of 1 slot", one.figures(), ratio_wall=round(one.wall / local.wall, 2), asked="wall <= 1.25")
+    bench.row("  the same, 2 workers", two.figures(), ratio=round(one.wall / two.wall, 2), asked=">= 1.7 against 1 worker")
+
+    one, two = (Run(bench, warehouse, on(workers)) for workers in (1, 2))
+    documents = [run.seconds("documents") for run in (one, two)]
+    bench.row("documents, stages of 1 worker", {"wall_s": round(documents[0], 2)})
+    bench.row("  the same, 2 workers", {"wall_s": round(documents[1], 2)}, ratio=round(documents[0] / documents[1], 2), asked=">= 1.6")
+    bench.row("whole job, 1 worker", one.figures())
+    bench.row("  the same, 2 workers", two.figures(), ratio=round(one.wall / two.wall, 2), asked=">= 1.6")
+
+    def kill(driver):
+        time.sleep(two.wall / 2)
+        workers = children(driver)
+        if workers:
+            os.kill(workers[0], signal.SIGKILL)
+
+    killed = Run(bench, warehouse, on(2), kill)
+    bench.row("  the same, a worker killed in the middle", killed.figures(), ratio_wall=round(killed.wall / two.wall, 2), asked="<= 2.2")
+    train = ["-D", "suspicious.models=2", "-D", "suspicious.token_models=1", "--steps", "suspicious", *on(2)]
+    here, there = (Run(bench, warehouse, [*train, "-D", f"cluster.train_from={line}"]) for line in (10**12, 1))
+    bench.row("3 models, trained in the driver", here.figures())
+    bench.row("  the same, on 2 workers", there.figures(), ratio_wall=round(there.wall / here.wall, 2))
+    memory(bench, warehouse)
+    small(bench)
+
+
+def memory(bench, warehouse):
+    """Two workers of 256 MiB; the day's table is more than ten times as large in memory."""
+    budget = 256
+    rows = Run(bench, warehouse, [*on(2), "-D", f"memory={2 * budget}MiB", "-D", "suspicious.model=none"])
+    table = sum(part.stat().st_size for part in (warehouse / "flow/hive").rglob("*.parquet")) / 2**20
+    spilled = sum(stage["spilled_bytes"] for step in rows.steps for entry in step["report"].get("work", []) for stage in entry["stages"])
+    bench.row(f"day on 2 workers of {budget} MiB", rows.figures(), table_mb=round(table), spilled_mb=round(spilled / 2**20),
+              asked=f"worker <= {round(budget * 1.2)} MB")
+
+
+def small(bench):
+    """Many files of one split each: what a task costs."""
+    generated = bench.WORK / "generated"
+    shutil.rmtree(generated, ignore_errors=True)
+    bench.measure([bench.KLIEG, "synth", "--date", DAY, "--flows", "100000", "--out", generated])
+    parts = sorted((generated / "flow/landing").iterdir())
+    settings = ["--steps", "ingest", "-D", "ingest.split_bytes=1"]
+    few = Run(bench, warehouse_of(bench, "small", parts[:SMALL]), [*settings, *on(2)])
+    bench.row(f"{SMALL} small files, 2 workers", few.figures(), asked="<= 30 s")
+    smallest = min(parts, key=lambda part: part.stat().st_size)
+    copies = bench.WORK / "copies"
+    shutil.rmtree(copies, ignore_errors=True)
+    copies.mkdir()
+    for number in range(MANY):
+        shutil.copy(smallest, copies / f"{number:05}.{smallest.name}")
+    # Workers of a pool, since those of local:N share the threads of the run.
+    warehouse = warehouse_of(bench, "many", sorted(copies.iterdir()))
+    workers = [subprocess.Popen([bench.KLIEG, "worker", "--pool", "bench", "--slots", str(SLOTS // 2), "--memory", "64GiB", "-D", f"warehouse={warehouse}",
+                                 "-D", f"work_dir={bench.WORK}/worker-{number}"], stderr=subprocess.DEVNULL) for number in (1, 2)]
+    many = Run(bench, warehouse, [*settings, "--cluster", "bench", "--min-workers", 2])
+    for worker in workers:
+        worker.terminate()
+        worker.wait()
+    stage = many.seconds("ingest")
+    bench.row(f"{MANY:,} splits on {SLOTS} slots", many.figures(), ms_of_task=round(1000 * stage / MANY, 2), driver_mb=round(many.driver))
+    here = Run(bench, warehouse, [*settings, "--threads", 2])
+    bench.row("  the same in this process, 2 threads", here.figures())
