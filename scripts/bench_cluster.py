@@ -27,9 +27,8 @@ def files_of(bench, records):
     made = bench.WORK / "files-part"
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir()
-    size = -(-len(parts) // FILES)
-    for index in range(0, len(parts), size):
-        some = parts[index:index + size]
+    for index in range(FILES):
+        some = parts[index * len(parts) // FILES:(index + 1) * len(parts) // FILES]
         span = f"{some[0]}:{some[-1].name}"
         subprocess.run(["nfdump", "-R", span, "-y", "-w", made / some[0].name], check=True, stdout=subprocess.DEVNULL)
     shutil.rmtree(generated)
@@ -48,8 +47,11 @@ def warehouse_of(bench, name, files):
 
 
 def children(process):
-    told = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, text=True).stdout
-    return [int(word) for word in told.split()]
+    try:
+        tasks = list(Path(f"/proc/{process}/task").iterdir())
+        return [int(word) for task in tasks for word in (task / "children").read_text().split()]
+    except OSError:
+        return []
 
 
 def high_water(process):
@@ -78,7 +80,7 @@ class Run:
         while process.poll() is None:
             self.driver = max(self.driver, high_water(process.pid))
             self.worker = max([self.worker, *(high_water(child) for child in children(process.pid))])
-            time.sleep(0.05)
+            time.sleep(0.1)
         self.wall = time.time() - start
         assert process.returncode == code, (bench.WORK / "run.log").read_text()[-3000:]
         self.steps = json.loads(report.read_bytes())["days"][0]["outcome"]["steps"]
@@ -98,7 +100,8 @@ def on(workers):
 
 def cluster(bench, records):
     warehouse = warehouse_of(bench, "cluster", files_of(bench, records))
-    ingest = ["--steps", "ingest", "-D", "ingest.split_bytes=1"] if records < 1_000_000 else ["--steps", "ingest"]
+    # A file is a split.
+    ingest = ["--steps", "ingest", "-D", "ingest.split_bytes=16MiB"]
     local = Run(bench, warehouse, [*ingest, "--threads", 1])
     one, two = (Run(bench, warehouse, [*ingest, *on(workers)]) for workers in (1, 2))
     bench.row(f"ingest of {records:,} flows in {FILES} files, 1 thread", local.figures())

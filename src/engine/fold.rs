@@ -7,16 +7,9 @@
 //!  S  ◄── added, exact in any order  ◄──────────────  rows (word, counts of its topics); rows (shard, likelihoods)
 //! ```
 
-use std::collections::VecDeque;
 use std::io;
-use std::io::Read as _;
-use std::io::Seek as _;
-use std::io::SeekFrom;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::LazyLock;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 
 use arrow::array::Array as _;
 use arrow::array::AsArray as _;
@@ -36,6 +29,8 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::engine::Sink;
+use crate::engine::shared;
+use crate::engine::shared::Cache;
 use crate::engine::task;
 use crate::ml::lda;
 use crate::ml::lda::EStep;
@@ -43,7 +38,6 @@ use crate::ml::lda::ShardData;
 use crate::ml::lda::Sums;
 use crate::ml::lda::Topics;
 use crate::store::Store;
-use crate::store::files::Source;
 
 /// An E-step.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -108,13 +102,10 @@ fn fold(
     (store, cache_bytes): (&Store, usize),
 ) -> Result<Vec<RecordBatch>, DataFusionError> {
     for path in [&spec.corpus, &spec.topics] {
-        if !task::is_below(store.root(), Path::new(path)) {
-            let text = format!("{path} is not of the warehouse");
-            return Err(DataFusionError::Plan(text));
-        }
+        shared::check(store, path)?;
     }
     let topics = TOPICS.get(&spec.topics, TOPICS_KEPT, || {
-        let bytes = read(store, &spec.topics, None)?;
+        let bytes = shared::read(store, &spec.topics)?;
         Ok((Topics::of_bytes(&bytes).map_err(invalid)?, 1))
     })?;
     let mut reader = None;
@@ -122,8 +113,8 @@ fn fold(
     for &(number, _, from, bytes) in places {
         let name = format!("{number} {}", spec.corpus);
         shards.push(SHARDS.get(&name, cache_bytes, || {
-            let bytes = read(store, &spec.corpus, Some((&mut reader, from, bytes)))?;
-            let shard = ShardData::of_bytes(&bytes, topics.words()).map_err(invalid)?;
+            let bytes = shared::read_part(store, &spec.corpus, &mut reader, (from, bytes))?;
+            let shard = ShardData::of_bytes(&bytes).map_err(invalid)?;
             let memory = shard.memory();
             Ok((shard, memory))
         })?);
@@ -132,12 +123,19 @@ fn fold(
         document_pseudo_count: f32::from_bits(spec.document_pseudo_count),
         weight: f64::from_bits(spec.weight),
     };
-    rows(spec.width, &lda::e_step(&shards, &topics, step), places)
+    let sums = lda::e_step(&shards, &topics, step).map_err(invalid)?;
+    rows(&topics, &sums, places)
 }
 
 /// Words without counts have no row.
-fn rows(width: u32, sums: &Sums, places: &[Place]) -> Result<Vec<RecordBatch>, DataFusionError> {
-    let (topics, size) = (width as usize, size(width));
+fn rows(
+    table: &Topics,
+    sums: &Sums,
+    places: &[Place],
+) -> Result<Vec<RecordBatch>, DataFusionError> {
+    let topics = table.topics();
+    let width = u32::try_from(topics).unwrap_or(u32::MAX);
+    let size = size(width);
     let padded = |values: &[f64], numbers: &mut Vec<f64>| {
         numbers.extend(values);
         numbers.resize(numbers.len() + size - values.len(), 0.0);
@@ -145,7 +143,7 @@ fn rows(width: u32, sums: &Sums, places: &[Place]) -> Result<Vec<RecordBatch>, D
     let mut batches = Vec::new();
     let mut words: Vec<Option<u32>> = Vec::new();
     let mut numbers = Vec::new();
-    for (word, values) in (0..).zip(sums.cells.chunks_exact(topics.max(1))) {
+    for (&word, values) in table.words().iter().zip(sums.cells.chunks_exact(topics)) {
         if values.iter().any(|&value| value != 0.0) {
             words.push(Some(word));
             padded(values, &mut numbers);
@@ -183,32 +181,30 @@ fn batch(
 }
 
 /// Adds up the rows of an E-step.
-pub(super) struct Summed {
-    topics: usize,
-    words: usize,
+pub(super) struct Summed<'a> {
+    table: &'a Topics,
     pub(super) sums: Sums,
     /// Shards whose likelihoods have come.
     pub(super) shards: usize,
 }
 
-impl Summed {
-    pub(super) fn new((words, topics): (usize, usize), shards: usize) -> Self {
+impl<'a> Summed<'a> {
+    pub(super) fn new(table: &'a Topics, shards: usize) -> Self {
         let sums = Sums {
             cells: Vec::new(),
             likelihoods: vec![[0.0; 2]; shards],
         };
         Self {
-            topics,
-            words,
+            table,
             sums,
             shards: 0,
         }
     }
 }
 
-impl Sink for Summed {
+impl Sink for Summed<'_> {
     fn begin(&mut self) {
-        self.sums.cells = vec![0.0; self.words * self.topics];
+        self.sums.cells = vec![0.0; self.table.words().len() * self.table.topics()];
         self.shards = 0;
     }
 
@@ -227,15 +223,16 @@ impl Sink for Summed {
             .values()
             .as_primitive_opt::<Float64Type>()
             .ok_or_else(wrong)?;
-        if size < self.topics.max(2) {
+        if size < self.table.topics().max(2) {
             return Err(wrong());
         }
         let rows = numbers.values().chunks_exact(size).skip(list.offset());
         for (row, numbers) in rows.take(batch.num_rows()).enumerate() {
             if words.is_valid(row) {
-                let start = words.value(row) as usize * self.topics;
-                let cells = self.sums.cells.get_mut(start..start + self.topics);
-                let cells = cells.ok_or_else(wrong)?.iter_mut();
+                let known = self.table.words().binary_search(&words.value(row));
+                let topics = self.table.topics();
+                let start = known.map_err(|_| wrong())? * topics;
+                let cells = self.sums.cells[start..start + topics].iter_mut();
                 cells.zip(numbers).for_each(|(cell, value)| *cell += value);
             } else {
                 let place = shards.value(row) as usize;
@@ -252,67 +249,7 @@ fn invalid(error: lda::Damaged) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error.to_string())
 }
 
-/// A part of a file that stays open in between, or all of it.
-type Part<'a> = (&'a mut Option<Box<dyn Source>>, u64, u32);
-
-fn read(store: &Store, path: &str, part: Option<Part<'_>>) -> io::Result<Vec<u8>> {
-    let open = || store.files().open(Path::new(path));
-    let mut bytes = Vec::new();
-    match part {
-        None => open()?.0.read_to_end(&mut bytes).map(drop)?,
-        Some((reader, from, length)) => {
-            let reader = match reader {
-                Some(reader) => reader,
-                None => reader.insert(open()?.0),
-            };
-            reader.seek(SeekFrom::Start(from))?;
-            reader
-                .take(u64::from(length))
-                .read_to_end(&mut bytes)
-                .map(drop)?;
-        }
-    }
-    Ok(bytes)
-}
-
-/// What this process has read, the latest last.
-struct Cache<T>(Mutex<VecDeque<(String, usize, Arc<T>)>>);
-
 /// Tables of φ that are kept: as many as models that are trained at a time, and some.
 const TOPICS_KEPT: usize = 8;
 static TOPICS: LazyLock<Cache<Topics>> = LazyLock::new(Cache::default);
 static SHARDS: LazyLock<Cache<ShardData>> = LazyLock::new(Cache::default);
-
-impl<T> Default for Cache<T> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<T> Cache<T> {
-    /// Returns what has a name; `make` gives it with its size, of which at most `room` are kept.
-    fn get(
-        &self,
-        name: &str,
-        room: usize,
-        make: impl FnOnce() -> io::Result<(T, usize)>,
-    ) -> Result<Arc<T>, DataFusionError> {
-        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((.., found)) = lock().iter().find(|(known, ..)| known == name) {
-            return Ok(Arc::clone(found));
-        }
-        let (made, size) = make().map_err(|error| {
-            DataFusionError::IoError(io::Error::new(error.kind(), format!("{name}: {error}")))
-        })?;
-        let made = Arc::new(made);
-        let mut kept = lock();
-        kept.push_back((name.to_owned(), size, Arc::clone(&made)));
-        let mut used: usize = kept.iter().map(|(_, size, _)| size).sum();
-        while used > room
-            && let Some((_, size, _)) = kept.pop_front()
-        {
-            used -= size;
-        }
-        Ok(made)
-    }
-}

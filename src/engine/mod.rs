@@ -16,6 +16,7 @@ pub mod pieces;
 pub mod probe;
 mod progress;
 mod session;
+mod shared;
 pub mod source;
 pub mod splits;
 pub mod task;

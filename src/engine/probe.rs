@@ -6,6 +6,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::LazyLock;
 use std::sync::OnceLock;
 
 use arrow::array::Array as _;
@@ -32,8 +33,11 @@ use serde::Serializer;
 
 use crate::engine::Progress;
 use crate::engine::Sink;
+use crate::engine::shared;
+use crate::engine::shared::Cache;
 use crate::engine::words::WordInput;
 use crate::engine::words::WordsSpec;
+use crate::store::Store;
 use crate::table::flow;
 use crate::table::flow::WORD_COLUMNS;
 use crate::table::suspicious::FlowResult;
@@ -79,9 +83,18 @@ fn of_bits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D:
     Option::<u64>::deserialize(deserializer).map(|bits| bits.map(f64::from_bits))
 }
 
-/// Index into the pairs by IP and word; looked up, never iterated.
+/// Pairs by IP and word; looked up, never iterated.
 #[expect(clippy::disallowed_types, reason = "its order is never seen")]
-type PairTable = std::collections::HashMap<(u128, u64), usize>;
+type PairTable = std::collections::HashMap<(u128, u64), ProbePair>;
+
+/// Where the pairs are.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub enum Pairs {
+    /// In the plan.
+    Here(Vec<ProbePair>),
+    /// In a file of the warehouse: their JSON.
+    File(String),
+}
 
 /// What is looked for.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -89,15 +102,18 @@ pub struct ProbeSpec {
     /// How words are made.
     pub words: WordsSpec,
     /// Pairs.
-    pub pairs: Vec<ProbePair>,
+    pub pairs: Pairs,
     #[serde(skip)]
-    table: OnceLock<PairTable>,
+    table: OnceLock<Arc<PairTable>>,
 }
+
+/// The last table that was read from a file.
+static TABLES: LazyLock<Cache<PairTable>> = LazyLock::new(Cache::default);
 
 impl ProbeSpec {
     /// Makes a spec.
     #[must_use]
-    pub fn new(words: WordsSpec, pairs: Vec<ProbePair>) -> Self {
+    pub fn new(words: WordsSpec, pairs: Pairs) -> Self {
         Self {
             words,
             pairs,
@@ -105,14 +121,30 @@ impl ProbeSpec {
         }
     }
 
-    fn table(&self) -> &PairTable {
-        self.table.get_or_init(|| {
-            let entries = self.pairs.iter().enumerate();
-            entries
-                .map(|(index, pair)| ((pair.ip, pair.word), index))
-                .collect()
-        })
+    fn table(&self, store: Option<&Store>) -> Result<Arc<PairTable>, DataFusionError> {
+        if let Some(table) = self.table.get() {
+            return Ok(Arc::clone(table));
+        }
+        let table = match (&self.pairs, store) {
+            (Pairs::Here(pairs), _) => Arc::new(by_key(pairs.iter().cloned())),
+            (Pairs::File(path), Some(store)) => {
+                shared::check(store, path)?;
+                TABLES.get(path, 1, || {
+                    let bytes = shared::read(store, path)?;
+                    let pairs: Vec<ProbePair> = serde_json::from_slice(&bytes)?;
+                    Ok((by_key(pairs.into_iter()), 1))
+                })?
+            }
+            (Pairs::File(_), None) => {
+                return Err(DataFusionError::Internal("no warehouse".to_owned()));
+            }
+        };
+        Ok(Arc::clone(self.table.get_or_init(|| table)))
     }
+}
+
+fn by_key(pairs: impl Iterator<Item = ProbePair>) -> PairTable {
+    pairs.map(|pair| ((pair.ip, pair.word), pair)).collect()
 }
 
 /// What is known of a group from its flows.
@@ -192,7 +224,7 @@ impl Picked {
 pub(super) fn run(
     spec: &ProbeSpec,
     batch: &RecordBatch,
-    progress: &Progress,
+    (progress, store): (&Progress, Option<&Store>),
 ) -> Result<RecordBatch, DataFusionError> {
     let mut input = WordInput::try_new(batch, spec.words.compat())?;
     let seconds = batch
@@ -200,7 +232,7 @@ pub(super) fn run(
         .as_primitive_opt::<Int64Type>();
     let seconds =
         seconds.ok_or_else(|| DataFusionError::Plan("unix_tstamp is no BIGINT".to_owned()))?;
-    let table = spec.table();
+    let table = spec.table(store)?;
     let rows = FlowRows { batch, skip: 0 };
     let mut groups: BTreeMap<u32, (u32, i64, i64)> = BTreeMap::new();
     let mut picked = Picked::default();
@@ -210,10 +242,7 @@ pub(super) fn run(
         };
         let mut score: Option<f64> = None;
         for (ip, word) in ends {
-            let Some(pair) = table
-                .get(&(ip, word.bits()))
-                .map(|&index| &spec.pairs[index])
-            else {
+            let Some(pair) = table.get(&(ip, word.bits())) else {
                 continue;
             };
             score = match (score, pair.score) {

@@ -221,7 +221,10 @@ async fn work(
 ) -> Result<Vec<RecordBatch>, DataFusionError> {
     match &*spec {
         TaskSpec::Words(spec) => Ok(vec![words::run(spec, &batch, &place.progress)?]),
-        TaskSpec::Probe(spec) => Ok(vec![probe::run(spec, &batch, &place.progress)?]),
+        TaskSpec::Probe(spec) => {
+            let place = (&*place.progress, place.store.as_deref());
+            Ok(vec![probe::run(spec, &batch, place)?])
+        }
         TaskSpec::Ingest(_) | TaskSpec::Fold(_) => {
             // Hours of decoding must not hold the thread that other tasks wait for.
             let done = tokio::task::spawn_blocking(move || work_long(&spec, &batch, &place));

@@ -135,8 +135,14 @@ impl Workers for Training<'_> {
             let text = format!("{}: {error}", self.store.url(&file));
             DataFusionError::IoError(io::Error::new(error.kind(), text))
         };
-        files.put(&file, &topics.to_bytes()).map_err(fail)?;
-        let mut summed = Summed::new((topics.words(), topics.topics()), shards.len());
+        let bytes = topics.to_bytes();
+        // Nobody reads it before it is complete, and it need not outlive this process.
+        let written = match self.store.is_local() {
+            true => std::fs::write(&file, &bytes),
+            false => files.put(&file, &bytes),
+        };
+        written.map_err(fail)?;
+        let mut summed = Summed::new(topics, shards.len());
         let plan = |_| self.plan(shards, &file, (topics.topics(), step));
         let run = self.engine.run(&plan, &mut summed, self.progress);
         self.runtime.block_on(run)?;

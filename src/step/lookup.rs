@@ -9,6 +9,8 @@ use crate::engine;
 use crate::engine::Progress;
 use crate::engine::probe;
 use crate::engine::probe::Found;
+use crate::engine::probe::Pairs;
+use crate::engine::probe::ProbePair;
 use crate::engine::probe::ProbeSpec;
 use crate::engine::task::TaskExec;
 use crate::engine::task::TaskSpec;
@@ -21,6 +23,9 @@ use crate::step::StepError;
 use crate::step::Unit;
 use crate::step::suspicious::Source;
 use crate::table::flow::WORD_COLUMNS;
+
+/// Pairs that a plan carries itself.
+const PAIRS_IN_PLAN: usize = 4096;
 
 /// Counts the words of each IP.
 pub(super) async fn count(
@@ -70,11 +75,23 @@ fn check_rows(what: &'static str, found: u64, table: &Source) -> Result<(), Step
     }
 }
 
+/// Many pairs reach workers by a file: a plan is a message, and goes to every task.
+fn place(context: &Context<'_>, pairs: Vec<ProbePair>) -> Result<Pairs, StepError> {
+    if pairs.len() <= PAIRS_IN_PLAN || !context.engine.shape().has_workers {
+        return Ok(Pairs::Here(pairs));
+    }
+    let store = context.store;
+    let file = context.share("pairs.json")?;
+    let text = serde_json::to_vec(&pairs).map_err(|error| store.at(&file)(error.into()))?;
+    store.files().put(&file, &text).map_err(store.at(&file))?;
+    Ok(Pairs::File(file.display().to_string()))
+}
+
 /// Scans the table once for the lowest flows and the flows of chosen groups.
 pub(super) async fn probe_flows(
     context: &Context<'_>,
     table: &Source,
-    (spec, limit): (ProbeSpec, Option<usize>),
+    (pairs, limit): (Vec<ProbePair>, Option<usize>),
     work: &mut Vec<serde_json::Value>,
 ) -> Result<Found, StepError> {
     let mut found = Found::new(limit.unwrap_or(usize::MAX));
@@ -83,7 +100,11 @@ pub(super) async fn probe_flows(
     }
     let engine = context.engine;
     let scan = engine::scan(engine, &table.files, &probe::columns()).await?;
-    let spec = TaskSpec::Probe(spec);
+    let words = WordsSpec {
+        compat_spot: context.config.suspicious.compat_spot,
+    };
+    let pairs = place(context, pairs)?;
+    let spec = TaskSpec::Probe(ProbeSpec::new(words, pairs));
     let plan: Arc<dyn ExecutionPlan> = Arc::new(TaskExec::new(spec, scan));
     let plan_of = |_| Ok(Arc::clone(&plan));
     let progress = Arc::new(Progress::default());

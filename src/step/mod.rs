@@ -11,6 +11,7 @@ mod training;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -99,7 +100,18 @@ enum Unit {
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(500);
 
+/// Folder of the staging folder for what workers read.
+const SHARED: &str = "shared";
+
 impl Context<'_> {
+    /// Returns the place of a file for workers, in a folder that ends with the run.
+    fn share(&self, name: &str) -> Result<PathBuf, StepError> {
+        let folder = self.staging.staged(SHARED);
+        let made = self.store.files().make_folder(&folder);
+        made.map_err(self.store.at(&folder))?;
+        Ok(folder.join(name))
+    }
+
     /// Does `work` and tells how far the engine is; keeps what it did.
     async fn watched<T>(
         &self,

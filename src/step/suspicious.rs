@@ -19,9 +19,7 @@ use crate::detect::reason::Reason;
 use crate::engine::probe;
 use crate::engine::probe::Found;
 use crate::engine::probe::ProbePair;
-use crate::engine::probe::ProbeSpec;
 use crate::engine::words::Documents;
-use crate::engine::words::WordsSpec;
 use crate::step;
 use crate::step::Context;
 use crate::step::Outcome;
@@ -74,7 +72,8 @@ fn source(config: &Config, store: &Store, layout: &Layout, day: Day) -> Result<S
             day
         )));
     };
-    let files = table.files.iter().map(|path| store.url(path)).collect();
+    let files = table.files.iter();
+    let files = files.map(|path| store.plan_url(path)).collect();
     let settings = config.texts.iter();
     let settings = settings.filter(|(key, _)| key.starts_with("suspicious.") || *key == "seed");
     let settings = settings.map(|(key, value)| format!("{key}={value}"));
@@ -153,7 +152,7 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
     let mut work = Vec::new();
     let documents = count(context, &table, &mut work).await?;
     let analysis = tokio::task::block_in_place(|| Analysis::run(context, &documents, &mut work))?;
-    let lookup = (analysis.probe_spec(), analysis.limit);
+    let lookup = (analysis.pairs(), analysis.limit);
     let found = probe_flows(context, &table, lookup, &mut work).await?;
     let rows = analysis.rows(&found);
     let report = analysis.report(&documents, &found);
@@ -224,7 +223,6 @@ struct Analysis {
     chosen: Vec<u32>,
     reasons: Vec<Reason>,
     models: Vec<ModelReport>,
-    compat_spot: bool,
     has_model: bool,
     groups: usize,
     limit: Option<usize>,
@@ -263,7 +261,6 @@ impl Analysis {
             chosen,
             reasons,
             models,
-            compat_spot: settings.compat_spot,
             has_model: settings.has_model,
             groups: settings.groups,
             limit: settings.max_results,
@@ -272,8 +269,8 @@ impl Analysis {
         })
     }
 
-    /// Pairs below the bound of Spot's list, and chosen groups.
-    fn probe_spec(&self) -> ProbeSpec {
+    /// Pairs below the bound of Spot's list, and chosen groups, in order.
+    fn pairs(&self) -> Vec<ProbePair> {
         let by_p = &self.ranking.by_p;
         let lowest = ranking::lowest(&self.corpus, &self.scores, by_p, self.limit, self.threshold);
         let mut pairs: BTreeMap<u32, ProbePair> = BTreeMap::new();
@@ -295,10 +292,7 @@ impl Analysis {
         }
         let mut pairs: Vec<_> = pairs.into_values().collect();
         pairs.sort_unstable_by_key(|pair| (pair.ip, pair.word));
-        let words = WordsSpec {
-            compat_spot: self.compat_spot,
-        };
-        ProbeSpec::new(words, pairs)
+        pairs
     }
 
     /// Rows of `flow_groups`: those of the list by rank, then the others in the order of A, B, p.

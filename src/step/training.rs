@@ -43,9 +43,6 @@ struct OnWorkers<'a> {
     runtime: Handle,
 }
 
-/// Folder of the staging folder for what workers need.
-const SHARED: &str = "shared";
-
 impl<'a> Elsewhere for OnWorkers<'a> {
     type Workers = Training<'a>;
     type Error = StepError;
@@ -53,11 +50,9 @@ impl<'a> Elsewhere for OnWorkers<'a> {
     fn take(&self, name: &str, corpus: &Corpus) -> Result<Training<'a>, StepError> {
         let Context { engine, store, .. } = *self.context;
         let name = format!("{name}.corpus");
-        let local = self.context.staging.folder(SHARED)?.join(&name);
-        let shared = self.context.staging.staged(SHARED);
-        let made = store.files().make_folder(&shared);
-        made.map_err(store.at(&shared))?;
-        let files = (local.as_path(), shared.join(&name));
+        let shared = self.context.share(&name)?;
+        let local = self.context.staging.folder(step::SHARED)?.join(&name);
+        let files = (local.as_path(), shared);
         let runtime = self.runtime.clone();
         Training::try_new((engine, runtime), store, files, corpus, self.progress)
             .map_err(StepError::of_plan)

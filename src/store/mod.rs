@@ -137,6 +137,9 @@ impl fmt::Debug for Store {
     }
 }
 
+/// The file system of a warehouse in plans.
+const PLAN_URL: &str = "warehouse://klieg";
+
 impl Store {
     /// Opens the warehouse of a configuration. Nothing is asked of the cluster yet.
     ///
@@ -184,11 +187,21 @@ impl Store {
         self.files.as_ref()
     }
 
-    /// Returns the file system as plans read it, and its URL; `None` for that of this machine.
+    /// Returns the file system as plans read it, and its URL in them; `None` for that of this machine.
     #[must_use]
     pub fn objects(&self) -> Option<(&str, Arc<dyn ObjectStore>)> {
         let objects = self.objects.as_ref()?;
-        Some((&self.prefix, Arc::clone(objects)))
+        Some((PLAN_URL, Arc::clone(objects)))
+    }
+
+    /// Returns a path as plans have it. Machines may know one warehouse by several names (by an address where they have a token),
+    /// and its plans by none of them.
+    #[must_use]
+    pub fn plan_url(&self, path: &Path) -> String {
+        match self.is_local() {
+            true => path.display().to_string(),
+            false => format!("{PLAN_URL}{}", path.display()),
+        }
     }
 
     /// True where the warehouse is a folder of this machine.
@@ -227,7 +240,7 @@ impl Store {
         &self.work_dir
     }
 
-    /// Returns a path as people and plans read it: `hdfs://namenode:8020/user/spot/flow`, or the path itself on this machine.
+    /// Returns a path as people read it: `hdfs://namenode:8020/user/spot/flow`, or the path itself on this machine.
     #[must_use]
     pub fn url(&self, path: &Path) -> String {
         format!("{}{}", self.prefix, path.display())

@@ -489,17 +489,17 @@ impl lda::Workers for ByBytes {
     ) -> Result<lda::Sums, lda::Damaged> {
         let topics = lda::Topics::of_bytes(&topics.to_bytes())?;
         let mut total = lda::Sums {
-            cells: vec![0.0; topics.words() * topics.topics()],
+            cells: vec![0.0; topics.words().len() * topics.topics()],
             likelihoods: vec![[0.0; 2]; shards.len()],
         };
         let places: Vec<(usize, &u32)> = shards.iter().enumerate().collect();
         for task in places.chunks(3).rev() {
             let read = |(_, shard): &(usize, &u32)| {
                 let bytes = &self.shards[**shard as usize];
-                lda::ShardData::of_bytes(bytes, topics.words()).map(Arc::new)
+                lda::ShardData::of_bytes(bytes).map(Arc::new)
             };
             let data: Result<Vec<_>, _> = task.iter().map(read).collect();
-            let sums = lda::e_step(&data?, &topics, step);
+            let sums = lda::e_step(&data?, &topics, step)?;
             let cells = total.cells.iter_mut().zip(sums.cells);
             cells.for_each(|(cell, value)| *cell += value);
             for ((place, _), likelihoods) in task.iter().zip(sums.likelihoods) {
@@ -543,25 +543,41 @@ fn workers_give_the_bits_of_threads() {
 fn damaged_shards_and_topics_are_refused() {
     let corpus = Corpus::try_new(vec![(1, 0, 2), (1, 2, 1), (9, 1, 1)], 3).unwrap();
     let bytes = corpus.packed().next().unwrap();
-    assert!(lda::ShardData::of_bytes(&bytes, 3).is_ok());
-    assert!(lda::ShardData::of_bytes(&bytes, 2).is_err());
+    assert!(lda::ShardData::of_bytes(&bytes).is_ok());
     for end in 0..bytes.len() {
-        assert!(lda::ShardData::of_bytes(&bytes[..end], 3).is_err(), "{end}");
+        assert!(lda::ShardData::of_bytes(&bytes[..end]).is_err(), "{end}");
     }
-    // Sizes, starts, words, ids that lead elsewhere; counts may be any.
-    let counts = 4 * 9..4 * 12;
-    for at in (0..bytes.len()).filter(|at| !counts.contains(at)) {
+    // Sizes, starts and words that lead elsewhere; counts may be any, and ids are looked for in a table.
+    for at in 0..4 * 9 {
         let mut wrong = bytes.clone();
         wrong[at] ^= 0x40;
-        assert!(lda::ShardData::of_bytes(&wrong, 3).is_err(), "{at}");
+        assert!(lda::ShardData::of_bytes(&wrong).is_err(), "{at}");
     }
-    let table = [&2_u32.to_le_bytes()[..], &[0; 24]].concat();
-    assert_eq!(lda::Topics::of_bytes(&table).unwrap().words(), 3);
+    let numbers = |numbers: &[u32]| -> Vec<u8> {
+        numbers
+            .iter()
+            .flat_map(|number| number.to_le_bytes())
+            .collect()
+    };
+    let table = numbers(&[2, 2, 0, 2, 0, 0, 0, 0]);
+    let topics = lda::Topics::of_bytes(&table).unwrap();
+    assert_eq!(topics.words(), [0, 2]);
+    let step = lda::EStep {
+        document_pseudo_count: 0.1,
+        weight: 1.0,
+    };
+    let shard = Arc::new(lda::ShardData::of_bytes(&bytes).unwrap());
+    assert!(
+        lda::e_step(&[shard], &topics, step).is_err(),
+        "word 1 has no row"
+    );
     for wrong in [
-        &table[..3],
-        &table[..8],
-        &table[..27],
-        &[0; 8][..],
+        &table[..31],
+        &table[..28],
+        &[],
+        &numbers(&[2, 2, 2, 0, 0, 0, 0, 0]),
+        &numbers(&[2, 2, 1, 1, 0, 0, 0, 0]),
+        &numbers(&[0, 0]),
         &[255; 8],
     ] {
         assert!(lda::Topics::of_bytes(wrong).is_err(), "{wrong:?}");

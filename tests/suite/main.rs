@@ -37,3 +37,4 @@ mod tidy;
 mod training;
 mod versions;
 mod words;
+mod yarn;

@@ -68,7 +68,9 @@ impl Network {
 
     fn tell(&mut self, command: &str) {
         let commands = self.commands.as_mut().unwrap();
-        commands.write_all(format!("{command}\n").as_bytes()).unwrap();
+        commands
+            .write_all(format!("{command}\n").as_bytes())
+            .unwrap();
         let mut done = String::new();
         self.answers.read_line(&mut done).unwrap();
         assert_eq!(done.trim(), "done", "{command}");

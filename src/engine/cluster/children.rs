@@ -29,12 +29,15 @@ impl ChildProcess {
     /// Starts this program again, also where its file was replaced meanwhile.
     pub(super) fn start(order: &Order) -> Result<Self, ClusterError> {
         let fail = |error: std::io::Error| ClusterError::Worker(format!("cannot start: {error}"));
-        let mut child = Command::new("/proc/self/exe")
+        let mut command = Command::new("/proc/self/exe");
+        command
             .args(["worker", "--child"])
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .map_err(fail)?;
+            .stdout(Stdio::null());
+        if std::env::var_os(ARENAS.0).is_none() {
+            command.env(ARENAS.0, ARENAS.1);
+        }
+        let mut child = command.spawn().map_err(fail)?;
         let mut pipe = child.stdin.take();
         if let Some(pipe) = &mut pipe {
             let text = serde_json::to_vec(order).map_err(ClusterError::tls)?;
@@ -65,6 +68,10 @@ impl ChildProcess {
         drop(self.child.wait());
     }
 }
+
+/// Tells the C library to keep no heap for each thread: tasks run on many in turn, and each heap would stay as large as its largest
+/// task.
+const ARENAS: (&str, &str) = ("MALLOC_ARENA_MAX", "2");
 
 /// How long workers of this machine are waited for at the end.
 const LEAVE: Duration = Duration::from_secs(5);

@@ -78,9 +78,10 @@ impl<const N: usize> Counts<N> {
         weight / self.scale
     }
 
-    /// Adds sums of parts that were multiplied by [`Counts::weight`]; words × topics.
-    pub(super) fn add_sums(&mut self, cells: &[f64], topics: usize) {
-        for (row, values) in self.rows.iter_mut().zip(cells.chunks_exact(topics)) {
+    /// Adds sums of parts that were multiplied by [`Counts::weight`], a row of topics for each of some words.
+    pub(super) fn add_sums(&mut self, words: &[u32], cells: &[f64], topics: usize) {
+        for (&word, values) in words.iter().zip(cells.chunks_exact(topics)) {
+            let row = &mut self.rows[word as usize];
             let sums = self.sums.as_flattened_mut().iter_mut();
             let cells = row.as_flattened_mut().iter_mut().zip(sums);
             for ((cell, sum), value) in cells.zip(values) {

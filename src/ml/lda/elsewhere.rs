@@ -43,16 +43,19 @@ pub struct EStep {
 /// What shards add to S.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sums {
-    /// Words × topics, row-major; multiples of 2^−20.
+    /// A row of topics for each word of [`Topics::words`]; multiples of 2^−20.
     pub cells: Vec<f64>,
     /// Σ n ln(φ·θ) and a Σ ln θ of each shard.
     pub likelihoods: Vec<[f64; 2]>,
 }
 
-/// φ, words × topics, row-major, with its prior.
+/// φ of the words that some shards use, with its prior.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Topics {
     topics: usize,
+    /// Ids, ascending.
+    words: Vec<u32>,
+    /// Words × topics, row-major.
     cells: Vec<f32>,
 }
 
@@ -62,8 +65,12 @@ pub struct Topics {
 pub struct Damaged(&'static str);
 
 impl Topics {
-    pub(super) fn new(topics: usize, cells: Vec<f32>) -> Self {
-        Self { topics, cells }
+    pub(super) fn new(topics: usize, words: Vec<u32>, cells: Vec<f32>) -> Self {
+        Self {
+            topics,
+            words,
+            cells,
+        }
     }
 
     /// Returns K.
@@ -72,48 +79,73 @@ impl Topics {
         self.topics
     }
 
-    /// Returns V.
+    /// Returns the ids of its words, ascending.
     #[must_use]
-    pub fn words(&self) -> usize {
-        self.cells.len() / self.topics.max(1)
+    pub fn words(&self) -> &[u32] {
+        &self.words
     }
 
-    /// Returns K, then the cells, little-endian.
+    /// Returns K, the number of words, their ids, then the cells, little-endian.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let topics = u32::try_from(self.topics).unwrap_or(u32::MAX);
-        let cells = self.cells.iter().flat_map(|cell| cell.to_le_bytes());
-        topics.to_le_bytes().into_iter().chain(cells).collect()
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let mut bytes = Vec::with_capacity(4 * (2 + self.words.len() + self.cells.len()));
+        let words = self.words.iter().copied();
+        let sizes = [number(self.topics), number(self.words.len())];
+        for value in sizes.into_iter().chain(words) {
+            bytes.extend(value.to_le_bytes());
+        }
+        for cell in &self.cells {
+            bytes.extend(cell.to_le_bytes());
+        }
+        bytes
     }
 
     /// Reads such bytes.
     ///
     /// # Errors
-    /// They are not a whole number of rows, or have a topic too many.
+    /// They are not whole, have a topic too many, or words out of order.
     pub fn of_bytes(bytes: &[u8]) -> Result<Self, Damaged> {
         let damaged = Damaged("a table of topics");
         let (numbers, rest) = bytes.as_chunks::<4>();
-        let (first, cells) = numbers.split_first().ok_or(damaged)?;
-        let topics = u32::from_le_bytes(*first) as usize;
-        let is_whole = (1..=TOPICS_MAX).contains(&topics) && cells.len() % topics == 0;
+        let [topics, words, numbers @ ..] = numbers else {
+            return Err(damaged);
+        };
+        let [topics, words] = [*topics, *words].map(|size| u32::from_le_bytes(size) as usize);
+        let is_whole = (1..=TOPICS_MAX).contains(&topics)
+            && words.checked_mul(topics + 1) == Some(numbers.len());
         if !is_whole || !rest.is_empty() {
+            return Err(damaged);
+        }
+        let (words, cells) = numbers.split_at(words);
+        let words: Vec<u32> = words.iter().map(|word| u32::from_le_bytes(*word)).collect();
+        if !words.is_sorted_by(|left, right| left < right) {
             return Err(damaged);
         }
         Ok(Self {
             topics,
+            words,
             cells: cells.iter().map(|cell| f32::from_le_bytes(*cell)).collect(),
         })
     }
 
-    /// Returns φ rows of the words in `dictionary`.
+    /// Returns the row of each word of an ascending list.
+    fn rows_of(&self, dictionary: &[u32]) -> Result<Vec<u32>, Damaged> {
+        let mut words = (0..).zip(&self.words);
+        let row = |id: &u32| words.find(|(_, word)| *word == id).map(|(row, _)| row);
+        let rows: Option<Vec<u32>> = dictionary.iter().map(row).collect();
+        rows.ok_or(Damaged("a shard, or its table of topics,"))
+    }
+
+    /// Returns φ of some rows.
     #[inline(always)]
-    pub(super) fn phi<const N: usize>(&self, dictionary: &[u32]) -> Vec<Row<N>> {
-        let mut rows = vec![[[0.0; WIDTH]; N]; dictionary.len()];
-        for (row, &word) in rows.iter_mut().zip(dictionary) {
-            let cells = &self.cells[word as usize * self.topics..][..self.topics];
-            row.as_flattened_mut()[..self.topics].copy_from_slice(cells);
+    pub(super) fn phi<const N: usize>(&self, rows: &[u32]) -> Vec<Row<N>> {
+        let mut phi = vec![[[0.0; WIDTH]; N]; rows.len()];
+        for (lanes, &row) in phi.iter_mut().zip(rows) {
+            let cells = &self.cells[row as usize * self.topics..][..self.topics];
+            lanes.as_flattened_mut()[..self.topics].copy_from_slice(cells);
         }
-        rows
+        phi
     }
 }
 
@@ -147,11 +179,11 @@ fn pack(shard: &Shard) -> Vec<u8> {
 }
 
 impl ShardData {
-    /// Reads the bytes of a shard of a corpus of `vocabulary` words.
+    /// Reads the bytes of a shard.
     ///
     /// # Errors
     /// They are not those of a shard.
-    pub fn of_bytes(bytes: &[u8], vocabulary: usize) -> Result<Self, Damaged> {
+    pub fn of_bytes(bytes: &[u8]) -> Result<Self, Damaged> {
         let damaged = Damaged("a shard");
         let (numbers, rest) = bytes.as_chunks::<4>();
         let numbers: Vec<u32> = numbers
@@ -171,7 +203,7 @@ impl ShardData {
         let (counts, dictionary) = rows.split_at(pairs);
         let is_ordered = starts.is_sorted() && starts.first() == Some(&0);
         let is_known = indices.iter().all(|&word| (word as usize) < words)
-            && dictionary.iter().all(|&word| (word as usize) < vocabulary);
+            && dictionary.is_sorted_by(|left, right| left < right);
         if !is_ordered || starts.last().map(|&end| end as usize) != Some(pairs) || !is_known {
             return Err(damaged);
         }
@@ -192,36 +224,39 @@ impl ShardData {
     }
 }
 
-/// Does the E-step of some shards, all of a corpus of as many words as `topics` has.
-#[must_use]
-pub fn e_step(shards: &[Arc<ShardData>], topics: &Topics, step: EStep) -> Sums {
+/// Does the E-step of some shards.
+///
+/// # Errors
+/// A word that has no row in `topics`.
+pub fn e_step(shards: &[Arc<ShardData>], topics: &Topics, step: EStep) -> Result<Sums, Damaged> {
     let mut sums = Sums {
         cells: vec![0.0; topics.cells.len()],
         likelihoods: Vec::with_capacity(shards.len()),
     };
     for shard in shards {
+        let rows = topics.rows_of(&shard.0.dictionary)?;
         with_vectors!(topics.topics, N => {
             let part: Part<N> = dispatch(FoldInShard {
                 shard: &shard.0,
-                topics_of: TopicsOf::Table(topics),
+                topics_of: TopicsOf::Table(topics, &rows),
                 prior: (topics.topics, step.document_pseudo_count),
             });
-            sums.add(&part, &shard.0.dictionary, (topics.topics, step.weight));
+            sums.add(&part, &rows, (topics.topics, step.weight));
         });
     }
-    sums
+    Ok(sums)
 }
 
 impl Sums {
     fn add<const N: usize>(
         &mut self,
         part: &Part<N>,
-        dictionary: &[u32],
+        rows: &[u32],
         (topics, weight): (usize, f64),
     ) {
-        for (row, &word) in part.rows.iter().zip(dictionary) {
-            let cells = self.cells[word as usize * topics..].iter_mut();
-            for (cell, &value) in cells.zip(&row.as_flattened()[..topics]) {
+        for (values, &row) in part.rows.iter().zip(rows) {
+            let cells = self.cells[row as usize * topics..].iter_mut();
+            for (cell, &value) in cells.zip(&values.as_flattened()[..topics]) {
                 *cell += exact(f64::from(value) * weight);
             }
         }

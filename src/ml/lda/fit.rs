@@ -313,11 +313,11 @@ impl<W: Workers> Run<'_, W> {
             self.add_parts(counts, &parts, batch, (rho * scale, &mut likelihood));
             return Ok(likelihood);
         };
-        let table = self.table(counts, topics);
+        let table = self.table(batch, counts, topics);
         counts.decay(rho);
         let step = self.step(counts.weight(rho * scale));
         let sums = workers.e_step(&numbers(batch), &table, step)?;
-        counts.add_sums(&sums.cells, topics);
+        counts.add_sums(table.words(), &sums.cells, topics);
         Ok(sums.likelihood())
     }
 
@@ -328,15 +328,27 @@ impl<W: Workers> Run<'_, W> {
         }
     }
 
-    /// Returns φ of all words.
-    fn table<const N: usize>(&self, counts: &Counts<N>, topics: usize) -> Topics {
-        let words: Vec<u32> = (0..).take(counts.words()).collect();
+    /// Returns φ of the words of some shards.
+    fn table<const N: usize>(
+        &self,
+        shards: &[Numbered<'_>],
+        counts: &Counts<N>,
+        topics: usize,
+    ) -> Topics {
+        let mut is_used = vec![false; counts.words()];
+        for &word in shards.iter().flat_map(|(_, shard)| &shard.dictionary) {
+            is_used[word as usize] = true;
+        }
+        let used = (0..).zip(is_used).filter(|(_, is_used)| *is_used);
+        let words: Vec<u32> = used.map(|(word, _)| word).collect();
         let chunks: Vec<_> = words.chunks(PRIOR_WORDS).collect();
         let b = self.params.word_pseudo_count;
         let rows = parallel::map(self.threads, &chunks, |words| counts.phi(words, topics, b));
         let rows = rows.iter().flatten();
         let cells = rows.flat_map(|row| row.as_flattened()[..topics].iter().copied());
-        Topics::new(topics, cells.collect())
+        let cells = cells.collect();
+        drop(chunks);
+        Topics::new(topics, words, cells)
     }
 
     /// Adds to `next`, which is 0, what all shards give under the topics of `counts`.
@@ -348,10 +360,10 @@ impl<W: Workers> Run<'_, W> {
     ) -> Result<Likelihood, W::Error> {
         let topics = self.params.topics;
         if let Some(workers) = self.workers {
-            let table = self.table(counts, topics);
+            let table = self.table(shards, counts, topics);
             let step = self.step(next.weight(1.0));
             let sums = workers.e_step(&numbers(shards), &table, step)?;
-            next.add_sums(&sums.cells, topics);
+            next.add_sums(table.words(), &sums.cells, topics);
             return Ok(sums.likelihood());
         }
         let mut likelihood = Likelihood::default();

@@ -111,7 +111,7 @@ impl LdaModel {
                 .flat_map(|row| row.as_flattened()[..self.topics].iter().copied())
                 .collect()
         });
-        Topics::new(self.topics, cells)
+        Topics::new(self.topics, words, cells)
     }
 
     /// Returns φ rows without the prior; 0 in a topic without counts.

@@ -100,8 +100,8 @@ pub(super) enum TopicsOf<'a, const N: usize> {
     Counts(&'a Counts<N>, f32),
     /// A model and S_k.
     Model(&'a LdaModel, &'a [f64]),
-    /// φ itself.
-    Table(&'a Topics),
+    /// φ itself, and which of its rows are those of the dictionary.
+    Table(&'a Topics, &'a [u32]),
 }
 
 impl<const N: usize> TopicsOf<'_, N> {
@@ -110,7 +110,7 @@ impl<const N: usize> TopicsOf<'_, N> {
         match self {
             Self::Counts(counts, b) => counts.phi(dictionary, topics, *b),
             Self::Model(model, sums) => model.phi(dictionary, sums),
-            Self::Table(topics) => topics.phi(dictionary),
+            Self::Table(topics, rows) => topics.phi(rows),
         }
     }
 }

@@ -169,14 +169,17 @@ impl Lab {
         drop(shell.spawn().unwrap());
     }
 
+    /// Returns a command of `lab.sh`.
+    pub(crate) fn script(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(SCRIPT);
+        command.args(args).envs(&self.environment);
+        command
+    }
+
     /// Runs a command of `lab.sh`.
     #[track_caller]
     pub(crate) fn sh(&self, args: &[&str]) -> String {
-        let output = Command::new(SCRIPT)
-            .args(args)
-            .envs(&self.environment)
-            .output()
-            .unwrap();
+        let output = self.script(args).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "lab.sh {args:?}: {stderr}");
         String::from_utf8(output.stdout).unwrap()
