@@ -25,6 +25,10 @@ use crate::table;
 use crate::table::flow;
 use crate::table::hive;
 
+/// Encoded bytes of all hours that wait for the end of their row groups. Whoever has few hours under way never meets it; the limit is
+/// one of the data alone, so that memory does not change the files.
+const ENCODED_BYTES: usize = 64 << 20;
+
 /// The writers of a split.
 pub(super) struct HourWriters {
     staging: PathBuf,
@@ -78,7 +82,7 @@ impl HourWriters {
         Ok(())
     }
 
-    /// Encodes what waits; row groups that are full go to their files.
+    /// Encodes what waits; row groups that are full go to their files, and the largest where all together are too large.
     pub(super) fn flush(&mut self) -> Result<(), IngestError> {
         self.pending_rows = 0;
         for writer in self.hours.values_mut() {
@@ -87,7 +91,27 @@ impl HourWriters {
                 .flush(self.threads)
                 .map_err(|error| write_error(&path, error))?;
         }
+        let threads = self.threads;
+        while let Some(writer) = self.largest_of_too_much() {
+            let path = writer.path.clone();
+            writer
+                .begin_group(threads)
+                .map_err(|error| write_error(&path, error))?;
+        }
         Ok(())
+    }
+
+    /// Returns the hour with most encoded bytes, the first of equal ones, where all hours have more than may be held.
+    fn largest_of_too_much(&mut self) -> Option<&mut HourWriter> {
+        let sizes = self.hours.values().map(HourWriter::encoded_bytes);
+        let sizes: Vec<usize> = sizes.collect();
+        if sizes.iter().sum::<usize>() <= ENCODED_BYTES {
+            return None;
+        }
+        let largest = sizes.iter().max().copied();
+        let writers = self.hours.values_mut().zip(sizes);
+        let mut writers = writers.filter(|(_, size)| Some(*size) == largest);
+        writers.next().map(|(writer, _)| writer)
     }
 
     /// Writes what is left and closes the files.
@@ -174,9 +198,23 @@ impl HourWriter {
         self.rows += rows as u64;
         self.group_rows += rows;
         if self.group_rows >= table::parquet::ROW_GROUP_ROWS {
-            self.end_group(threads)?;
-            self.columns = self.factory.create_column_writers(self.group_index)?;
+            self.begin_group(threads)?;
         }
+        Ok(())
+    }
+
+    /// Bytes of the row group under way.
+    fn encoded_bytes(&self) -> usize {
+        self.columns
+            .iter()
+            .map(ArrowColumnWriter::memory_size)
+            .sum()
+    }
+
+    /// Writes the row group under way and begins the next.
+    fn begin_group(&mut self, threads: NonZeroUsize) -> Result<(), ParquetError> {
+        self.end_group(threads)?;
+        self.columns = self.factory.create_column_writers(self.group_index)?;
         Ok(())
     }
 

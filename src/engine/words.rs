@@ -38,6 +38,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::engine::Progress;
+use crate::engine::Sink;
 use crate::engine::task::TaskExec;
 use crate::engine::task::TaskSpec;
 use crate::table::flow::WORD_COLUMNS;
@@ -171,6 +172,8 @@ pub struct Documents {
     pub pairs: Vec<Pair>,
     /// Rows without words, by reason.
     pub excluded: BTreeMap<String, u64>,
+    /// Rows with words.
+    pub flows: u64,
 }
 
 /// Plans the counts: `scan` gives [`WORD_COLUMNS`].
@@ -221,14 +224,14 @@ pub fn plan_counts(
     Ok(Arc::new(last))
 }
 
-/// Sorts what the plan of [`plan_counts`] gave.
-///
-/// # Errors
-/// Batches of another plan.
-pub fn documents(batches: Vec<RecordBatch>) -> Result<Documents, DataFusionError> {
-    let wrong = || DataFusionError::Internal("counts have unexpected columns".to_owned());
-    let mut documents = Documents::default();
-    for batch in batches {
+impl Sink for Documents {
+    fn begin(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Takes what the plan of [`plan_counts`] gives.
+    fn add(&mut self, batch: RecordBatch) -> Result<(), DataFusionError> {
+        let wrong = || DataFusionError::Internal("counts have unexpected columns".to_owned());
         let column = |index| {
             batch
                 .column(index)
@@ -245,16 +248,21 @@ pub fn documents(batches: Vec<RecordBatch>) -> Result<Documents, DataFusionError
             let word = words.value(row);
             if word & EXCLUDED_BIT == 0 {
                 let ip = u128::from(hi.value(row)) << 64 | u128::from(lo.value(row));
-                documents.pairs.push(Pair { ip, word, count });
+                self.pairs.push(Pair { ip, word, count });
             } else if let Some(excluded) = Excluded::of_code(word) {
-                *documents.excluded.entry(excluded.to_string()).or_default() += count;
+                *self.excluded.entry(excluded.to_string()).or_default() += count;
             }
         }
+        Ok(())
     }
-    documents
-        .pairs
-        .sort_unstable_by_key(|pair| (pair.ip, pair.word));
-    Ok(documents)
+}
+
+impl Documents {
+    /// Sorts the pairs and counts the flows, when all batches have come.
+    pub fn finish(&mut self) {
+        self.pairs.sort_unstable_by_key(|pair| (pair.ip, pair.word));
+        self.flows = self.pairs.iter().map(|pair| pair.count).sum::<u64>() / 2;
+    }
 }
 
 /// The columns of a batch that words are made of.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::engine;
@@ -44,14 +43,14 @@ pub(super) async fn count(
     let plan = words::plan_counts(spec, scan, engine.shape().partitions)?;
     let plan_of = |_| Ok(Arc::clone(&plan));
     let progress = Arc::new(Progress::default());
-    let mut batches: Vec<RecordBatch> = Vec::new();
+    let mut documents = Documents::default();
     let label = "suspicious: counting words";
-    let run = engine.run(&plan_of, &mut batches, &progress);
+    let run = engine.run(&plan_of, &mut documents, &progress);
     let done = context.watched(label, (table.rows, Unit::Rows), (&progress, run));
     done.await.map_err(StepError::of_plan)?;
     step::note_work(work, "documents", &progress);
-    let documents = words::documents(batches)?;
-    let flows: u64 = documents.pairs.iter().map(|pair| pair.count).sum::<u64>() / 2;
+    documents.finish();
+    let flows = documents.flows;
     let excluded: u64 = documents.excluded.values().sum();
     check_rows("documents", flows + excluded, table)?;
     context.events.line(&format!(

@@ -20,6 +20,7 @@ use crate::engine::probe;
 use crate::engine::probe::Found;
 use crate::engine::probe::ProbePair;
 use crate::engine::words::Documents;
+use crate::engine::words::Pair;
 use crate::step;
 use crate::step::Context;
 use crate::step::Outcome;
@@ -150,8 +151,9 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
         context.events.tell(Severity::Warning, &text);
     }
     let mut work = Vec::new();
-    let documents = count(context, &table, &mut work).await?;
-    let analysis = tokio::task::block_in_place(|| Analysis::run(context, &documents, &mut work))?;
+    let mut documents = count(context, &table, &mut work).await?;
+    let pairs = std::mem::take(&mut documents.pairs);
+    let analysis = tokio::task::block_in_place(|| Analysis::run(context, pairs, &mut work))?;
     let lookup = (analysis.pairs(), analysis.limit);
     let found = probe_flows(context, &table, lookup, &mut work).await?;
     let rows = analysis.rows(&found);
@@ -232,11 +234,13 @@ struct Analysis {
 impl Analysis {
     fn run(
         context: &Context<'_>,
-        documents: &Documents,
+        pairs: Vec<Pair>,
         work: &mut Vec<serde_json::Value>,
     ) -> Result<Self, StepError> {
         let settings = &context.config.suspicious;
-        let corpus = DayCorpus::try_new(&documents.pairs)?;
+        let corpus = DayCorpus::try_new(&pairs)?;
+        // Models need the room.
+        drop(pairs);
         let Trained {
             scores,
             models,
@@ -386,9 +390,8 @@ impl Analysis {
     }
 
     fn report(&self, documents: &Documents, found: &Found) -> serde_json::Value {
-        let flows = documents.pairs.iter().map(|pair| pair.count).sum::<u64>() / 2;
         json!({
-            "flows": flows,
+            "flows": documents.flows,
             "excluded": documents.excluded,
             "groups": self.corpus.groups.len(),
             "hosts": self.corpus.hosts(),

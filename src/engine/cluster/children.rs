@@ -34,8 +34,8 @@ impl ChildProcess {
             .args(["worker", "--child"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null());
-        if std::env::var_os(ARENAS.0).is_none() {
-            command.env(ARENAS.0, ARENAS.1);
+        if std::env::var_os(HEAPS).is_none() {
+            command.env(HEAPS, order.slots().to_string());
         }
         let mut child = command.spawn().map_err(fail)?;
         let mut pipe = child.stdin.take();
@@ -69,9 +69,9 @@ impl ChildProcess {
     }
 }
 
-/// Tells the C library to keep no heap for each thread: tasks run on many in turn, and each heap would stay as large as its largest
-/// task.
-const ARENAS: (&str, &str) = ("MALLOC_ARENA_MAX", "2");
+/// Tells the C library to keep one heap a slot: tasks run on many threads in turn, and a heap for each would stay as large as its
+/// largest task.
+const HEAPS: &str = "MALLOC_ARENA_MAX";
 
 /// How long workers of this machine are waited for at the end.
 const LEAVE: Duration = Duration::from_secs(5);

@@ -109,6 +109,10 @@ impl Order {
         }
     }
 
+    pub(super) fn slots(&self) -> usize {
+        self.slots
+    }
+
     fn config(
         &self,
         environment: impl Iterator<Item = (String, String)>,
@@ -266,6 +270,8 @@ fn answer(
     Ok(tokio::spawn(server))
 }
 
+/// How soon work is asked for after a task, since one plan follows the other; then later and later.
+const ASK_BUSY: Duration = Duration::from_millis(5);
 /// How often work is asked for while there is none.
 const ASK_IDLE: Duration = Duration::from_millis(250);
 /// A worker without a free slot is heard so often, and so is the end of its last task.
@@ -352,10 +358,15 @@ impl Served<'_> {
     ) -> &'static str {
         let mut answered = Instant::now();
         let (mut leaving, mut busy): (Option<Instant>, Option<Instant>) = (None, None);
+        let mut idle = ASK_BUSY;
         loop {
             tokio::select! {
-                () = tokio::time::sleep(ASK_IDLE) => ask.notify_one(),
+                () = tokio::time::sleep(idle) => {
+                    ask.notify_one();
+                    idle = (idle * 2).min(ASK_IDLE);
+                }
                 () = self.state.ask.notified() => {
+                    idle = ASK_BUSY;
                     // What became of the task is handed on right after it ends.
                     tokio::time::sleep(HANDED_ON).await;
                     ask.notify_one();
