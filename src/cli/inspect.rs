@@ -211,23 +211,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
             )
             .with_context(|| path.to_string())?
     };
-    if let Some((error, lost)) = nfcapd
-        .announced()
-        .lost(report.summary.blocks, report.summary.seen())
-    {
+    let (blocks, seen) = (report.summary.blocks, report.summary.seen());
+    if let Some((error, lost)) = nfcapd.announced().lost(blocks, seen) {
         report.summary.reject(file_bytes, error, lost);
     }
     if args.output == Output::Csv {
-        for reject in &report.summary.rejects {
-            let Reject {
-                offset,
-                error,
-                records,
-            } = reject;
-            render::fail(&format!(
-                "{path}: block at byte {offset}: {error} (records lost: {records})"
-            ));
-        }
+        report.tell_rejects();
     }
     match args.output {
         Output::Table => report.write_table(&nfcapd, &context, &mut out)?,
@@ -297,6 +286,20 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
+    fn tell_rejects(&self) {
+        let path = self.args.file.display();
+        for reject in &self.summary.rejects {
+            let Reject {
+                offset,
+                error,
+                records,
+            } = reject;
+            render::fail(&format!(
+                "{path}: block at byte {offset}: {error} (records lost: {records})"
+            ));
+        }
+    }
+
     /// What the writer counted and what was decoded, where they differ.
     fn disagreement(&self, statistics: Option<Statistics>) -> Option<String> {
         let announced = statistics?.flows;

@@ -8,8 +8,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read;
-use std::io::Seek;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -22,6 +20,7 @@ pub use crate::engine::ingest_error::IngestError;
 
 use crate::config::EventTime;
 use crate::engine::hour_writer::HourWriters;
+use crate::engine::pieces;
 use crate::engine::pieces::Piece;
 use crate::engine::pieces::PieceReport;
 use crate::engine::source;
@@ -35,7 +34,6 @@ use crate::wire;
 use crate::wire::flow::FlowRecord;
 use crate::wire::nfcapd;
 use crate::wire::nfcapd::Context;
-use crate::wire::nfcapd::Sayings;
 
 /// Rows that wait as batches before they are encoded.
 const PENDING_ROWS: usize = 1 << 18;
@@ -359,7 +357,7 @@ fn run_file(
         }
     };
     let announced = nfcapd.announced();
-    let before = enter(&mut nfcapd, piece).map_err(read_error)?;
+    let before = pieces::enter(&mut nfcapd, piece).map_err(read_error)?;
     let (mut failed, mut blocks) = (None, 0);
     let context = nfcapd.for_each_block(
         spec.threads,
@@ -398,18 +396,6 @@ fn run_file(
     let entry = store.files().status(path).map_err(read_error)?;
     check_length(file, entry.map_or(0, |entry| entry.bytes))?;
     Ok(counts)
-}
-
-/// Goes to a piece, and returns what is said before it.
-fn enter<R: Read + Seek>(
-    nfcapd: &mut NfcapdFile<R>,
-    piece: Option<&Piece>,
-) -> std::io::Result<Sayings> {
-    let Some(piece) = piece else {
-        return Ok(Sayings::default());
-    };
-    let first = nfcapd.enter(piece.from, piece.to)?;
-    Ok(piece.before.clone().unwrap_or(first))
 }
 
 fn check_length(file: &RawFile, now: u64) -> Result<(), IngestError> {

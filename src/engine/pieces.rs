@@ -8,6 +8,8 @@
 //! file; where one comes later, the pieces are decoded again, now with all that was said before them.
 
 use std::io;
+use std::io::Read;
+use std::io::Seek;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -129,6 +131,18 @@ fn starts(store: &Store, file: &RawFile, split_bytes: u64) -> Result<Vec<u64>, s
         return Err(io::Error::from(io::ErrorKind::WouldBlock).into());
     }
     Ok(NfcapdFile::open(open, bytes)?.piece_starts(split_bytes)?)
+}
+
+/// Goes to a piece, and returns what is said before it.
+pub(super) fn enter<R: Read + Seek>(
+    nfcapd: &mut NfcapdFile<R>,
+    piece: Option<&Piece>,
+) -> io::Result<Sayings> {
+    let Some(piece) = piece else {
+        return Ok(Sayings::default());
+    };
+    let first = nfcapd.enter(piece.from, piece.to)?;
+    Ok(piece.before.clone().unwrap_or(first))
 }
 
 /// Returns the splits with what the blocks before their pieces say, where a piece was decoded with something else.

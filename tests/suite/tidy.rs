@@ -19,7 +19,10 @@ const LAYERS: &[(&str, &[&str])] = &[
         "engine",
         &["wire", "table", "store", "word", "ml", "parallel", "config"],
     ),
-    ("detect", &["engine", "ml", "word", "table", "config"]),
+    (
+        "detect",
+        &["engine", "ml", "word", "table", "config", "parallel"],
+    ),
     (
         "step",
         &[
