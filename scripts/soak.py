@@ -28,7 +28,7 @@ class Site:
         self.folder = pathlib.Path(folder)
         self.common = ["-D", f"warehouse={folder}/warehouse"] + [part for setting in SETTINGS for part in ("-D", setting)]
         subprocess.run([KLIEG, "synth", "--date", DAY, "--flows", "6000", "--out", f"{folder}/warehouse"], check=True, stdout=subprocess.DEVNULL)
-        self.workers = {}
+        self.workers, self.leaving = {}, set()
         self.run([]).wait()
         self.wanted = self.published()
         assert self.wanted, "nothing was published"
@@ -49,6 +49,10 @@ class Site:
 
     def tend(self):
         for name in ("one", "two"):
+            if name in self.leaving:
+                # It may still finish its task, and takes no other.
+                self.workers[name].wait()
+            self.leaving.discard(name)
             if name not in self.workers or self.workers[name].poll() is not None:
                 command = [KLIEG, "worker", "--pool", "soak", "--slots", "1", "--memory", "512MiB", "-D", f"work_dir={self.folder}/{name}", *self.common]
                 self.workers[name] = subprocess.Popen(command, stderr=open(self.folder / f"{name}.log", "a"))
@@ -86,6 +90,7 @@ def main():
                     run.kill()
                 elif fault == "term one":
                     site.workers[name].send_signal(signal.SIGTERM)
+                    site.leaving.add(name)
                 elif fault == "stop one":
                     site.signal([name], signal.SIGSTOP)
                     time.sleep(9)
