@@ -107,6 +107,7 @@ def cluster(bench, records):
     bench.row(f"ingest of {records:,} flows in {FILES} files, 1 thread", local.figures())
     bench.row("  the same, 1 worker of 1 slot", one.figures(), ratio_wall=round(one.wall / local.wall, 2), asked="wall <= 1.25")
     bench.row("  the same, 2 workers", two.figures(), ratio=round(one.wall / two.wall, 2), asked=">= 1.7 against 1 worker")
+    ingest_s = two.wall
 
     one, two = (Run(bench, warehouse, on(workers)) for workers in (1, 2))
     documents = [run.seconds("documents") for run in (one, two)]
@@ -116,13 +117,17 @@ def cluster(bench, records):
     bench.row("  the same, 2 workers", two.figures(), ratio=round(one.wall / two.wall, 2), asked=">= 1.6")
 
     def kill(driver):
-        time.sleep(two.wall / 2)
+        time.sleep(ingest_s / 2)
         workers = children(driver)
         if workers:
             os.kill(workers[0], signal.SIGKILL)
 
     killed = Run(bench, warehouse, on(2), kill)
-    bench.row("  the same, a worker killed in the middle", killed.figures(), ratio_wall=round(killed.wall / two.wall, 2), asked="<= 2.2")
+    bench.row("  the same, a worker killed while it decodes", killed.figures(), ratio_wall=round(killed.wall / two.wall, 2), asked="<= 2.2")
+    there = ["-D", "cluster.train_from=1"]
+    one, two = (Run(bench, warehouse, [*on(workers), *there]) for workers in (1, 2))
+    bench.row("whole job with its models on 1 worker", one.figures())
+    bench.row("  the same, 2 workers", two.figures(), ratio=round(one.wall / two.wall, 2), asked=">= 1.6")
     train = ["-D", "suspicious.models=2", "-D", "suspicious.token_models=1", "--steps", "suspicious", *on(2)]
     here, there = (Run(bench, warehouse, [*train, "-D", f"cluster.train_from={line}"]) for line in (10**12, 1))
     bench.row("3 models, trained in the driver", here.figures())

@@ -1,7 +1,7 @@
 //! How a worker shares its memory out.
 //!
 //! ```text
-//! --memory = the program itself + what is read once for several tasks + a pool for each slot
+//! --memory = the program itself + what is read once for several tasks + for each slot: a pool, and as much beside it
 //! ```
 
 /// What the program takes before its first task: code, connections, buffers of the network.
@@ -11,10 +11,13 @@ const SLOT_LEAST: u64 = 128 << 20;
 /// One part of so many is for what is read once for several tasks.
 const CACHE_SHARE: u64 = 8;
 
+/// An aggregate that spills holds what its pool counts twice: as it was, and sorted.
+const TIMES_HELD: u64 = 2;
+
 /// Shares of the memory of a worker.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Budget {
-    /// Bytes of one task's operators.
+    /// Bytes of one task's operators, as their pool counts them.
     pub(super) slot: u64,
     /// Bytes of what is read once for several tasks.
     pub(super) cache: u64,
@@ -24,7 +27,7 @@ impl Budget {
     pub(super) fn of(memory_bytes: u64, slots: usize) -> Self {
         let free = memory_bytes.saturating_sub(PROGRAM);
         let cache = free / CACHE_SHARE;
-        let slot = (free - cache) / slots.max(1) as u64;
+        let slot = (free - cache) / slots.max(1) as u64 / TIMES_HELD;
         Self { slot, cache }
     }
 }

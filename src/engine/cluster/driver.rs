@@ -263,13 +263,8 @@ impl Engine for Cluster {
         let mut last: Option<String> = None;
         for number in 0.. {
             sink.begin();
-            let doubt = match self.attempt(plan(number)?, progress).await {
-                Ok(batches) => {
-                    for batch in batches {
-                        sink.add(batch)?;
-                    }
-                    return Ok(number);
-                }
+            let doubt = match self.attempt(plan(number)?, sink, progress).await {
+                Ok(()) => return Ok(number),
                 Err(doubt) => doubt,
             };
             let is_same = last.as_ref() == Some(&doubt.why);

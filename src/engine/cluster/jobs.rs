@@ -17,7 +17,6 @@ use ballista_core::serde::protobuf::PartitionLocation;
 use ballista_core::serde::protobuf::SuccessfulJob;
 use ballista_core::serde::protobuf::job_status::Status as JobState;
 use ballista_scheduler::state::execution_graph::ExecutionGraphBox;
-use datafusion::error::DataFusionError;
 use datafusion::physical_plan::ExecutionPlan;
 use futures::StreamExt as _;
 use futures::TryStreamExt as _;
@@ -25,6 +24,7 @@ use tokio::sync::mpsc::Receiver;
 
 use crate::engine::Engine as _;
 use crate::engine::Progress;
+use crate::engine::Sink;
 use crate::engine::Stage;
 use crate::engine::cluster::Cluster;
 use crate::engine::cluster::gate::FailedTask;
@@ -40,12 +40,13 @@ const SILENT: Duration = Duration::from_millis(6500);
 const FETCHES: usize = 8;
 
 impl Cluster {
-    /// Runs a plan once.
+    /// Runs a plan once; `sink` gets its result where that may be believed.
     pub(super) async fn attempt(
         &self,
         plan: Arc<dyn ExecutionPlan>,
+        sink: &mut dyn Sink,
         progress: &Progress,
-    ) -> Result<Vec<RecordBatch>, Doubt> {
+    ) -> Result<(), Doubt> {
         // Of workers that were lost before, nothing is wanted.
         drop(self.look_for_losses().await);
         let losses = self.members.losses();
@@ -78,7 +79,7 @@ impl Cluster {
                     )))
                 }
                 (None, Some(failed)) => Err(Doubt::passing(&short(&failed.error))),
-                (None, None) => self.fetch(result).await,
+                (None, None) => self.fetch(result, sink).await,
             },
             (Err(why), _) => Err(doubt(&why, &failed)),
         };
@@ -174,36 +175,34 @@ impl Cluster {
         progress.set_stages(stages);
     }
 
-    /// Reads the result from the workers that hold it.
-    async fn fetch(&self, job: SuccessfulJob) -> Result<Vec<RecordBatch>, Doubt> {
+    /// Hands the result on, batch by batch, from the workers that hold it.
+    async fn fetch(&self, job: SuccessfulJob, sink: &mut dyn Sink) -> Result<(), Doubt> {
         let clients: Mutex<BTreeMap<String, BallistaClient>> = Mutex::default();
         let fetches = job
             .partition_location
             .into_iter()
             .map(|location| self.fetch_one(&clients, location));
-        let fetched: Vec<Vec<RecordBatch>> = futures::stream::iter(fetches)
-            .buffer_unordered(FETCHES)
-            .try_collect()
-            .await?;
-        Ok(fetched.into_iter().flatten().collect())
+        let streams = futures::stream::iter(fetches).buffer_unordered(FETCHES);
+        let mut batches = streams.try_flatten_unordered(FETCHES);
+        while let Some(batch) = batches.next().await {
+            sink.add(batch?).map_err(|error| Doubt::lasting(&error))?;
+        }
+        Ok(())
     }
 
     async fn fetch_one(
         &self,
         clients: &Mutex<BTreeMap<String, BallistaClient>>,
         location: PartitionLocation,
-    ) -> Result<Vec<RecordBatch>, Doubt> {
+    ) -> Result<Batches, Doubt> {
         let layout = location.layout();
         let nothing = || Doubt::passing(&"a result without its place");
         let worker = location.executor_meta.ok_or_else(nothing)?;
         let partition = location.partition_id.ok_or_else(nothing)?.into();
-        let fail = |error: &dyn fmt::Display| {
-            Doubt::passing(&format!(
-                "result at {}:{}: {error}",
-                worker.host, worker.port
-            ))
-        };
         let key = format!("{}:{}", worker.host, worker.port);
+        let place = key.clone();
+        let fail =
+            move |error: &dyn fmt::Display| Doubt::passing(&format!("result at {place}: {error}"));
         let known = clients
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -233,10 +232,13 @@ impl Cluster {
             }
         };
         let stream = client.fetch_partition(&worker.id, &partition, location.file_id, layout, true);
-        let batches = stream.await.map_err(|error| fail(&error))?.try_collect();
-        batches.await.map_err(|error: DataFusionError| fail(&error))
+        let batches = stream.await.map_err(|error| fail(&error))?;
+        Ok(batches.map_err(move |error| fail(&error)).boxed())
     }
 }
+
+/// Batches of a result.
+type Batches = futures::stream::BoxStream<'static, Result<RecordBatch, Doubt>>;
 
 /// Why a try does not count.
 pub(super) struct Doubt {
