@@ -35,6 +35,9 @@ pub enum Error {
     Format(#[from] wire::Error),
 }
 
+/// Headers of blocks that are read to cut a file: those of 4 TiB, where its writer is nfdump.
+const HEADERS_MAX: u32 = 1 << 22;
+
 /// An open nfcapd file.
 #[derive(Debug)]
 pub struct NfcapdFile<R> {
@@ -136,14 +139,14 @@ impl<R: Read + Seek> NfcapdFile<R> {
     }
 
     /// Returns where pieces start that have at least `bytes` each, but for the last: at starts of blocks, the first of them too.
-    /// Only the headers of blocks are read.
+    /// Only the headers of blocks are read, and no more than 2^22: a file of many tiny blocks is made to cost time.
     ///
     /// # Errors
     /// I/O. Damage ends the last piece where reading would end.
     pub fn piece_starts(&mut self, bytes: u64) -> io::Result<Vec<u64>> {
         let mut starts = vec![self.position];
         let mut last = self.position;
-        loop {
+        for _ in 0..HEADERS_MAX {
             let offset = self.position;
             let rest = self.end.saturating_sub(offset);
             if offset - last >= bytes && rest >= bytes {
@@ -165,6 +168,7 @@ impl<R: Read + Seek> NfcapdFile<R> {
             }
             self.position = offset + head.len() as u64 + size;
         }
+        Ok(starts)
     }
 
     /// Returns what the first block says, and goes to the blocks from `from` to before `to`, both starts of blocks.

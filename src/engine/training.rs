@@ -128,6 +128,13 @@ impl Workers for Training<'_> {
         topics: &Topics,
         step: EStep,
     ) -> Result<Sums, DataFusionError> {
+        if shards.is_empty() {
+            // An engine would have nothing to run.
+            return Ok(Sums {
+                cells: vec![0.0; topics.words().len() * topics.topics()],
+                likelihoods: Vec::new(),
+            });
+        }
         let number = self.steps.fetch_add(1, Ordering::Relaxed);
         let file = self.corpus.with_extension(format!("{number}.phi"));
         let files = self.store.files();
