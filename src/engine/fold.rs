@@ -16,7 +16,6 @@ use arrow::array::AsArray as _;
 use arrow::array::FixedSizeListArray;
 use arrow::array::Float64Array;
 use arrow::array::RecordBatch;
-use arrow::array::StringArray;
 use arrow::array::UInt32Array;
 use arrow::datatypes::DataType;
 use arrow::datatypes::Field;
@@ -86,11 +85,8 @@ pub(super) fn run(
     batch: &RecordBatch,
     (store, cache_bytes): (&Store, usize),
 ) -> Result<Vec<RecordBatch>, DataFusionError> {
-    let texts = batch.column(0).as_any().downcast_ref::<StringArray>();
-    let texts = texts.ok_or_else(|| DataFusionError::Internal("places are texts".to_owned()))?;
     let mut done = Vec::new();
-    for text in texts.iter().flatten() {
-        let places: Vec<Place> = serde_json::from_str(text).map_err(task::external)?;
+    for places in task::of_texts::<Vec<Place>>(batch)? {
         done.extend(fold(spec, &places, (store, cache_bytes))?);
     }
     Ok(done)

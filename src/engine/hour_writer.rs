@@ -203,12 +203,10 @@ impl HourWriter {
         Ok(())
     }
 
-    /// Bytes of the row group under way.
+    /// Bytes of the row group under way; 0 before its first row, so that ending it always helps.
     fn encoded_bytes(&self) -> usize {
-        self.columns
-            .iter()
-            .map(ArrowColumnWriter::memory_size)
-            .sum()
+        let columns = self.columns.iter().filter(|_| self.group_rows > 0);
+        columns.map(ArrowColumnWriter::memory_size).sum()
     }
 
     /// Writes the row group under way and begins the next.

@@ -141,8 +141,12 @@ pub(super) fn enter<R: Read + Seek>(
     let Some(piece) = piece else {
         return Ok(Sayings::default());
     };
-    let first = nfcapd.enter(piece.from, piece.to)?;
-    Ok(piece.before.clone().unwrap_or(first))
+    let before = match &piece.before {
+        Some(before) => before.clone(),
+        None => nfcapd.next_says()?,
+    };
+    nfcapd.go_to(piece.from, piece.to);
+    Ok(before)
 }
 
 /// Returns the splits with what the blocks before their pieces say, where a piece was decoded with something else.

@@ -83,9 +83,9 @@ fn of_bits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D:
     Option::<u64>::deserialize(deserializer).map(|bits| bits.map(f64::from_bits))
 }
 
-/// Pairs by IP and word; looked up, never iterated.
+/// Score and group of pairs, by IP and word; looked up, never iterated.
 #[expect(clippy::disallowed_types, reason = "its order is never seen")]
-type PairTable = std::collections::HashMap<(u128, u64), ProbePair>;
+type PairTable = std::collections::HashMap<(u128, u64), (Option<f64>, Option<u32>)>;
 
 /// Where the pairs are.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -126,13 +126,13 @@ impl ProbeSpec {
             return Ok(Arc::clone(table));
         }
         let table = match (&self.pairs, store) {
-            (Pairs::Here(pairs), _) => Arc::new(by_key(pairs.iter().cloned())),
+            (Pairs::Here(pairs), _) => Arc::new(by_key(pairs)),
             (Pairs::File(path), Some(store)) => {
                 shared::check(store, path)?;
                 TABLES.get(path, 1, || {
                     let bytes = shared::read(store, path)?;
                     let pairs: Vec<ProbePair> = serde_json::from_slice(&bytes)?;
-                    Ok((by_key(pairs.into_iter()), 1))
+                    Ok((by_key(&pairs), 1))
                 })?
             }
             (Pairs::File(_), None) => {
@@ -143,8 +143,10 @@ impl ProbeSpec {
     }
 }
 
-fn by_key(pairs: impl Iterator<Item = ProbePair>) -> PairTable {
-    pairs.map(|pair| ((pair.ip, pair.word), pair)).collect()
+fn by_key(pairs: &[ProbePair]) -> PairTable {
+    let entries = pairs.iter();
+    let entries = entries.map(|pair| ((pair.ip, pair.word), (pair.score, pair.group)));
+    entries.collect()
 }
 
 /// What is known of a group from its flows.
@@ -242,14 +244,14 @@ pub(super) fn run(
         };
         let mut score: Option<f64> = None;
         for (ip, word) in ends {
-            let Some(pair) = table.get(&(ip, word.bits())) else {
+            let Some(&(of_pair, group)) = table.get(&(ip, word.bits())) else {
                 continue;
             };
-            score = match (score, pair.score) {
+            score = match (score, of_pair) {
                 (Some(one), Some(other)) => Some(one.min(other)),
                 (one, other) => one.or(other),
             };
-            if let Some(group) = pair.group {
+            if let Some(group) = group {
                 let time = seconds.value(row as usize);
                 let entry = groups.entry(group).or_insert((row, time, time));
                 *entry = (

@@ -154,7 +154,7 @@ impl<R: Read + Seek> NfcapdFile<R> {
                 last = offset;
             }
             // What is left would be no piece of its own.
-            if self.end - last < bytes.saturating_mul(2) {
+            if self.end.saturating_sub(last) < bytes.saturating_mul(2) {
                 return Ok(starts);
             }
             let mut head = [0; BlockHeader::BYTES];
@@ -171,20 +171,24 @@ impl<R: Read + Seek> NfcapdFile<R> {
         Ok(starts)
     }
 
-    /// Returns what the first block says, and goes to the blocks from `from` to before `to`, both starts of blocks.
+    /// Reads the next block and returns what it says; nothing where it is damaged.
     ///
     /// # Errors
     /// I/O.
-    pub fn enter(&mut self, from: u64, to: Option<u64>) -> io::Result<Sayings> {
+    pub fn next_says(&mut self) -> io::Result<Sayings> {
         let mut context = Context::default();
         if let Some(raw) = self.next_raw()?
             && let Ok(bytes) = uncompress(&self.header, &raw)
         {
             context.scan(&bytes, raw.header.records);
         }
+        Ok(context.said())
+    }
+
+    /// Goes to the blocks from `from` to before `to`, both starts of blocks; `None` for the end of the file.
+    pub fn go_to(&mut self, from: u64, to: Option<u64>) {
         self.position = from;
         self.end = to.map_or(self.end, |to| to.min(self.end));
-        Ok(context.said())
     }
 
     fn read_appendix(&mut self, file_bytes: u64) -> Result<Option<Statistics>, Error> {

@@ -4,7 +4,6 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::array::StringArray;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::DataFusionError;
 use datafusion::physical_plan::ExecutionPlan;
@@ -68,9 +67,8 @@ async fn run(
     let number = engine.run(&plan, &mut found, progress).await?;
     let mut reports = Vec::with_capacity(splits.len());
     for batch in found {
-        let texts = batch.column(0).as_any().downcast_ref::<StringArray>();
-        for text in texts.into_iter().flat_map(|texts| texts.iter().flatten()) {
-            match serde_json::from_str(text).map_err(task::external)? {
+        for done in task::of_texts(&batch)? {
+            match done {
                 Done::Report(report) => reports.push(report),
                 Done::Failed(failed) => return Err(task::external(IngestError::from(failed))),
             }
@@ -94,16 +92,9 @@ fn batches(
     splits: &[Split],
     is_task_a_split: bool,
 ) -> Result<Vec<Vec<RecordBatch>>, DataFusionError> {
-    let batch = |splits: &[Split]| -> Result<Vec<RecordBatch>, DataFusionError> {
-        let texts: Result<Vec<_>, _> = splits.iter().map(serde_json::to_string).collect();
-        let column = Arc::new(StringArray::from(texts.map_err(task::external)?));
-        Ok(vec![RecordBatch::try_new(
-            task::text_schema(),
-            vec![column],
-        )?])
-    };
+    let partition = |splits: &[Split]| Ok(vec![task::to_texts(splits)?]);
     match is_task_a_split {
-        true => splits.chunks(1).map(batch).collect(),
-        false => Ok(vec![batch(splits)?]),
+        true => splits.chunks(1).map(partition).collect(),
+        false => Ok(vec![partition(splits)?]),
     }
 }

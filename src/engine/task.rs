@@ -35,6 +35,7 @@ use datafusion_proto::physical_plan::PhysicalProtoConverterExtension;
 use futures::StreamExt as _;
 use serde::Deserialize;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::engine::Progress;
 use crate::engine::fold;
@@ -46,6 +47,7 @@ use crate::engine::ingest::Split;
 use crate::engine::ingest::SplitReport;
 use crate::engine::probe;
 use crate::engine::probe::ProbeSpec;
+use crate::engine::shared;
 use crate::engine::words;
 use crate::engine::words::WordsSpec;
 use crate::store::Store;
@@ -98,6 +100,23 @@ pub(super) struct Spool {
 #[must_use]
 pub fn text_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("json", DataType::Utf8, false)]))
+}
+
+/// Makes a batch of such texts.
+pub(super) fn to_texts<T: Serialize>(values: &[T]) -> Result<RecordBatch, DataFusionError> {
+    let texts: Result<Vec<_>, _> = values.iter().map(serde_json::to_string).collect();
+    let column = Arc::new(StringArray::from(texts.map_err(external)?));
+    Ok(RecordBatch::try_new(text_schema(), vec![column])?)
+}
+
+/// Reads such a batch.
+pub(super) fn of_texts<T: DeserializeOwned>(
+    batch: &RecordBatch,
+) -> Result<Vec<T>, DataFusionError> {
+    let texts = batch.column(0).as_any().downcast_ref::<StringArray>();
+    let texts = texts.ok_or_else(|| DataFusionError::Internal("a column is no text".to_owned()))?;
+    let values = texts.iter().flatten().map(serde_json::from_str);
+    values.collect::<Result<_, _>>().map_err(external)
 }
 
 /// The operator.
@@ -255,43 +274,33 @@ fn ingest_batch(
     batch: &RecordBatch,
     (place, store): (&Place, &Store),
 ) -> Result<RecordBatch, DataFusionError> {
-    let texts = batch.column(0).as_any().downcast_ref::<StringArray>();
-    let texts = texts.ok_or_else(|| DataFusionError::Internal("splits are texts".to_owned()))?;
-    let mut done = Vec::with_capacity(texts.len());
-    for text in texts.iter().flatten() {
-        let split: Split = serde_json::from_str(text).map_err(external)?;
+    let splits: Vec<Split> = of_texts(batch)?;
+    let mut done = Vec::with_capacity(splits.len());
+    for split in &splits {
         let spec = match &place.spool {
             Some(spool) => {
-                check_inputs(store, &split)?;
+                // A worker reads raw files of the warehouse, and no others.
+                for file in &split.files {
+                    shared::check(store, &file.path)?;
+                }
                 &spec.spooled(&spool.folder, split.id)
             }
             None => spec,
         };
-        let report = ingest::run(store, spec, &split, &mut |bytes, records| {
+        let report = ingest::run(store, spec, split, &mut |bytes, records| {
             place.progress.add(bytes, records);
         });
         let of_split = match report {
             Ok(report) => Done::Report(report),
             Err(error) => Done::Failed(Failed::try_from(error).map_err(external)?),
         };
-        done.push(serde_json::to_string(&of_split).map_err(external)?);
-        if matches!(of_split, Done::Failed(_)) {
+        let is_failed = matches!(of_split, Done::Failed(_));
+        done.push(of_split);
+        if is_failed {
             break;
         }
     }
-    let column = Arc::new(StringArray::from(done));
-    Ok(RecordBatch::try_new(text_schema(), vec![column])?)
-}
-
-/// A worker reads raw files of the warehouse, and no others.
-fn check_inputs(store: &Store, split: &Split) -> Result<(), DataFusionError> {
-    let mut paths = split.files.iter().map(|file| &file.path);
-    match paths.find(|path| !is_below(store.root(), Path::new(path))) {
-        None => Ok(()),
-        Some(path) => Err(DataFusionError::Plan(format!(
-            "{path} is not of the warehouse"
-        ))),
-    }
+    to_texts(&done)
 }
 
 /// True for a path that does not leave a folder.

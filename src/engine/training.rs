@@ -10,8 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
-use arrow::array::RecordBatch;
-use arrow::array::StringArray;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::DataFusionError;
 use datafusion::physical_plan::ExecutionPlan;
@@ -98,16 +96,11 @@ impl<'a> Training<'a> {
             .collect();
         let tasks = self.engine.shape().partitions.max(1);
         let of_task = places.len().div_ceil(tasks).max(TASK_SHARDS);
-        let batch = |places: &[Place]| -> Result<Vec<RecordBatch>, DataFusionError> {
-            let text = serde_json::to_string(places).map_err(task::external)?;
-            let column = Arc::new(StringArray::from(vec![text]));
-            Ok(vec![RecordBatch::try_new(
-                task::text_schema(),
-                vec![column],
-            )?])
-        };
-        let batches: Result<Vec<_>, _> = places.chunks(of_task).map(batch).collect();
-        let input = MemorySourceConfig::try_new_exec(&batches?, task::text_schema(), None)?;
+        let partitions: Result<Vec<_>, DataFusionError> = places
+            .chunks(of_task)
+            .map(|places| Ok(vec![task::to_texts(&[places])?]))
+            .collect();
+        let input = MemorySourceConfig::try_new_exec(&partitions?, task::text_schema(), None)?;
         let spec = TaskSpec::Fold(FoldSpec {
             corpus: self.corpus.display().to_string(),
             topics: topics.display().to_string(),

@@ -94,6 +94,12 @@ impl Network {
         site.worker_by(&name, &args, environment, |command| self.on(host, command))
     }
 
+    /// The run of two workers on their hosts: the bytes of one process.
+    fn run_same(&self, site: &Site) -> String {
+        let _workers = [2, 3].map(|host| self.worker(site, host, &[]));
+        site.run_same(&mut self.run(site))
+    }
+
     fn run(&self, site: &Site) -> Command {
         self.on(1, &site.run(&[&POOL[..], &["--min-workers", "2"]].concat()))
     }
@@ -114,9 +120,7 @@ fn a_slow_network_that_loses_packets_changes_nothing() {
     let site = Site::new();
     network.tell("delay 200");
     network.tell("loss 1");
-    let workers = [2, 3].map(|host| network.worker(&site, host, &[]));
-    site.run_same(&mut network.run(&site));
-    drop(workers);
+    network.run_same(&site);
 }
 
 #[test]
@@ -159,10 +163,8 @@ fn workers_that_cannot_reach_each_other_are_found_out() {
     };
     let site = Site::new();
     network.tell("block 2 3");
-    let workers = [2, 3].map(|host| network.worker(&site, host, &[]));
-    let told = site.run_same(&mut network.run(&site));
+    let told = network.run_same(&site);
     assert!(told.contains("begun again"), "{told}");
-    drop(workers);
 }
 
 #[test]

@@ -35,7 +35,7 @@ impl ChildProcess {
             .stdin(Stdio::piped())
             .stdout(Stdio::null());
         if std::env::var_os(HEAPS).is_none() {
-            command.env(HEAPS, order.slots().to_string());
+            command.env(HEAPS, order.slots.to_string());
         }
         let mut child = command.spawn().map_err(fail)?;
         let mut pipe = child.stdin.take();

@@ -77,7 +77,7 @@ pub struct Order {
     settings: BTreeMap<String, String>,
     hadoop_files: Vec<PathBuf>,
     hadoop_defines: Vec<(String, String)>,
-    slots: usize,
+    pub(super) slots: usize,
     memory_bytes: u64,
     work_dir: PathBuf,
     pub(super) bind: IpAddr,
@@ -107,10 +107,6 @@ impl Order {
             // With its driver it is over.
             grace: Duration::ZERO,
         }
-    }
-
-    pub(super) fn slots(&self) -> usize {
-        self.slots
     }
 
     fn config(
