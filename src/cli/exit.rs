@@ -141,6 +141,7 @@ pub(super) fn cluster_code(error: &ClusterError) -> u8 {
         | ClusterError::Secret { .. }
         | ClusterError::Bind { .. }
         | ClusterError::Host
+        | ClusterError::Memory { .. }
         | ClusterError::Keyless
         | ClusterError::Tls(_) => USAGE,
         ClusterError::Busy(error) => lock_code(error),

@@ -179,8 +179,8 @@ impl Trainer<'_> {
         .check()
     }
 
-    /// Trains every model of a kind; adds its mean score of each group to `scores`; `keep` gets each model. In this process one is
-    /// trained after the other, on all threads; elsewhere all at the same time.
+    /// Trains every model of a kind; adds its mean score of each group to `scores`; `keep` gets each model. As many are trained at
+    /// the same time as there are threads, elsewhere all: models do not wait for each other, the threads of one model do.
     ///
     /// # Errors
     /// Parameters, what `keep` says, or workers.
@@ -207,7 +207,13 @@ impl Trainer<'_> {
             )),
             None => None,
         };
-        let share = 1.0 / f64::from(u32::try_from(models).unwrap_or(1));
+        let at_once = match workers {
+            Some(_) => models,
+            None => models.min(self.threads.get()),
+        };
+        let at_once = NonZeroUsize::new(at_once).unwrap_or(NonZeroUsize::MIN);
+        let threads = self.threads.get().div_ceil(at_once.get());
+        let threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
         let fit = |&model: &usize| -> Result<_, E::Error> {
             let params = self.params(kind, model).map_err(ModelError::from)?;
             let epoch = |epoch| {
@@ -218,29 +224,24 @@ impl Trainer<'_> {
                 });
             };
             let workers = workers.as_ref().map(|(train, all)| (train, all));
-            let fitted = self.fit((kind, &params), (&corpora, all), workers, epoch);
+            let on = (threads, workers);
+            let fitted = self.fit((kind, &params), (&corpora, all), on, epoch);
             Ok((params, fitted.map_err(E::error)?))
         };
         let numbers: Vec<usize> = (0..models).collect();
-        let at_once = match workers {
-            Some(_) => models,
-            None => 1,
-        };
+        let fitted = parallel::map(at_once, &numbers, fit);
+        let share = 1.0 / f64::from(u32::try_from(models).unwrap_or(1));
         let mut reports = Vec::with_capacity(models);
-        for numbers in numbers.chunks(at_once.max(1)) {
-            let threads = NonZeroUsize::new(numbers.len()).unwrap_or(NonZeroUsize::MIN);
-            let fitted = parallel::map(threads, numbers, fit);
-            for (&model, fitted) in numbers.iter().zip(fitted) {
-                let (params, (report, fit)) = fitted?;
-                let mut targets = scores.iter_mut();
-                fit.scores(all, &params, self.threads, |score| {
-                    if let Some(target) = targets.next() {
-                        *target += f64::from(score) * share;
-                    }
-                });
-                keep(kind, model, fit)?;
-                reports.push(report);
-            }
+        for (model, fitted) in numbers.into_iter().zip(fitted) {
+            let (params, (report, fit)) = fitted?;
+            let mut targets = scores.iter_mut();
+            fit.scores(all, &params, self.threads, |score| {
+                if let Some(target) = targets.next() {
+                    *target += f64::from(score) * share;
+                }
+            });
+            keep(kind, model, fit)?;
+            reports.push(report);
         }
         Ok(reports)
     }
@@ -256,7 +257,7 @@ impl Trainer<'_> {
         &self,
         (kind, params): (Kind, &CheckedLdaParams),
         (corpora, all): (&HeldOut, &Corpus),
-        workers: Option<(&W, &W)>,
+        (threads, workers): (NonZeroUsize, Option<(&W, &W)>),
         mut progress: impl FnMut((Epoch, u32)),
     ) -> Result<(ModelReport, Fit), W::Error> {
         let started = Instant::now();
@@ -267,7 +268,7 @@ impl Trainer<'_> {
         };
         let epochs = params.get().iterations + online_epochs;
         let (mut log_likelihood, mut objective) = (Vec::new(), Vec::new());
-        let on = (self.threads, workers.map(|(train, _)| train));
+        let on = (threads, workers.map(|(train, _)| train));
         let mut fit = lda::fit_on(&corpora.train, params, on, |epoch| {
             log_likelihood.push(epoch.log_likelihood_per_token);
             objective.push(epoch.objective);
@@ -281,12 +282,11 @@ impl Trainer<'_> {
         let mut held_out_perplexity = None;
         if corpora.held.tokens() > 0 {
             let HeldOut { observed, held, .. } = corpora;
-            held_out_perplexity =
-                Some(fit.model.perplexity(observed, held, &mixture, self.threads));
+            held_out_perplexity = Some(fit.model.perplexity(observed, held, &mixture, threads));
             // Words that only held out documents have need counts too.
             fit = match workers {
                 Some((_, workers)) => fit.over_on(all, params, workers)?,
-                None => fit.over(all, params, self.threads),
+                None => fit.over(all, params, threads),
             };
         }
         let report = ModelReport {

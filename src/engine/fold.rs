@@ -104,22 +104,22 @@ fn fold(
         let bytes = shared::read(store, &spec.topics)?;
         Ok((Topics::of_bytes(&bytes).map_err(invalid)?, 1))
     })?;
-    let mut reader = None;
-    let mut shards = Vec::with_capacity(places.len());
-    for &(number, _, from, bytes) in places {
-        let name = format!("{number} {}", spec.corpus);
-        shards.push(SHARDS.get(&name, cache_bytes, || {
-            let bytes = shared::read_part(store, &spec.corpus, &mut reader, (from, bytes))?;
-            let shard = ShardData::of_bytes(&bytes).map_err(invalid)?;
-            let memory = shard.memory();
-            Ok((shard, memory))
-        })?);
-    }
     let step = EStep {
         document_pseudo_count: f32::from_bits(spec.document_pseudo_count),
         weight: f64::from_bits(spec.weight),
     };
-    let sums = lda::e_step(&shards, &topics, step).map_err(invalid)?;
+    let mut reader = None;
+    let mut sums = Sums::none(&topics);
+    for &(number, _, from, bytes) in places {
+        let name = format!("{number} {}", spec.corpus);
+        let shard = SHARDS.get(&name, cache_bytes, || {
+            let bytes = shared::read_part(store, &spec.corpus, &mut reader, (from, bytes))?;
+            let shard = ShardData::of_bytes(&bytes).map_err(invalid)?;
+            let memory = shard.memory();
+            Ok((shard, memory))
+        })?;
+        sums.fold(&shard, &topics, step).map_err(invalid)?;
+    }
     rows(&topics, &sums, places)
 }
 
@@ -181,7 +181,7 @@ pub(super) struct Summed<'a> {
     table: &'a Topics,
     pub(super) sums: Sums,
     /// Shards whose likelihoods have come.
-    pub(super) shards: usize,
+    seen: Vec<bool>,
 }
 
 impl<'a> Summed<'a> {
@@ -193,15 +193,20 @@ impl<'a> Summed<'a> {
         Self {
             table,
             sums,
-            shards: 0,
+            seen: vec![false; shards],
         }
+    }
+
+    /// Returns how many shards have come.
+    pub(super) fn shards(&self) -> usize {
+        self.seen.iter().filter(|&&seen| seen).count()
     }
 }
 
 impl Sink for Summed<'_> {
     fn begin(&mut self) {
         self.sums.cells = vec![0.0; self.table.words().len() * self.table.topics()];
-        self.shards = 0;
+        self.seen.fill(false);
     }
 
     fn add(&mut self, batch: RecordBatch) -> Result<(), DataFusionError> {
@@ -232,9 +237,12 @@ impl Sink for Summed<'_> {
                 cells.zip(numbers).for_each(|(cell, value)| *cell += value);
             } else {
                 let place = shards.value(row) as usize;
-                let known = self.sums.likelihoods.get_mut(place).ok_or_else(wrong)?;
-                *known = [numbers[0], numbers[1]];
-                self.shards += 1;
+                let seen = self.seen.get_mut(place).ok_or_else(wrong)?;
+                if std::mem::replace(seen, true) {
+                    let text = format!("shard {place} was folded in twice");
+                    return Err(DataFusionError::Internal(text));
+                }
+                self.sums.likelihoods[place] = [numbers[0], numbers[1]];
             }
         }
         Ok(())

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 use arrow::array::RecordBatch;
 use serde::Deserialize;
@@ -69,11 +71,14 @@ pub struct IngestSpec {
 }
 
 impl IngestSpec {
-    /// The same, made in a folder of its own below `spool` where the files are delivered from there.
-    pub(super) fn spooled(&self, spool: &Path, split: u32) -> Self {
+    /// The same, made in a folder of its own below `spool` where the files are delivered from there; never in that of another try,
+    /// which may not have noticed yet that it is over.
+    pub(super) fn spooled(&self, spool: &Path) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         let mut spec = self.clone();
         if spec.deliver.is_some() {
-            let folder = spool.join(&self.tag).join(split.to_string());
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let folder = spool.join(&self.tag).join(number.to_string());
             spec.staging = folder.display().to_string();
         }
         spec

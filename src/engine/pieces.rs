@@ -54,7 +54,7 @@ pub struct PieceReport {
 /// Files of at least so many times the size of a split are cut.
 const CUT_FROM: u64 = 2;
 
-/// Groups consecutive files to splits of about `split_bytes`, and cuts large ones at blocks.
+/// Groups consecutive files to splits of about `split_bytes`, alike in size, and cuts large ones at blocks.
 #[must_use]
 pub fn cut(store: &Store, files: &[RawFile], split_bytes: u64) -> Vec<Split> {
     let starts = parallel::map(AT_ONCE, files, |file| match is_large(file, split_bytes) {
@@ -62,43 +62,65 @@ pub fn cut(store: &Store, files: &[RawFile], split_bytes: u64) -> Vec<Split> {
         true => starts(store, file, split_bytes).unwrap_or_default(),
         false => Vec::new(),
     });
-    let mut splits: Vec<Split> = Vec::new();
-    let (mut bytes, mut is_open) = (0, false);
-    for (file, starts) in files.iter().zip(starts) {
-        let id = u32::try_from(splits.len()).unwrap_or(u32::MAX);
-        if starts.len() > 1 {
-            let ends = starts.iter().skip(1).copied().map(Some).chain([None]);
-            let first = starts.first().copied();
-            splits.extend(
-                (id..)
-                    .zip(starts.iter().zip(ends))
-                    .map(|(id, (&from, to))| Split {
-                        id,
-                        files: vec![file.clone()],
-                        piece: Some(Piece {
-                            from,
-                            to,
-                            before: (Some(from) == first).then(Sayings::default),
-                        }),
-                    }),
-            );
-            is_open = false;
-            continue;
+    let entries: Vec<_> = files.iter().zip(starts).collect();
+    let runs = entries.chunk_by(|left, right| left.1.len() < 2 && right.1.len() < 2);
+    let splits = runs.flat_map(|run| match run {
+        [(file, starts)] if starts.len() > 1 => pieces(file, starts),
+        _ => grouped(run.iter().map(|entry| entry.0), split_bytes),
+    });
+    let numbered = (0..).zip(splits);
+    numbered
+        .map(|(id, (files, piece))| Split { id, files, piece })
+        .collect()
+}
+
+/// The files of a split, or the piece of a file.
+type Part = (Vec<RawFile>, Option<Piece>);
+
+fn pieces(file: &RawFile, starts: &[u64]) -> Vec<Part> {
+    let ends = starts.iter().skip(1).copied().map(Some).chain([None]);
+    let pieces = starts.iter().zip(ends).enumerate();
+    let pieces = pieces.map(|(number, (&from, to))| Piece {
+        from,
+        to,
+        before: (number == 0).then(Sayings::default),
+    });
+    pieces
+        .map(|piece| (vec![file.clone()], Some(piece)))
+        .collect()
+}
+
+/// As many groups as filling one after the other gives, but alike in size: a last one that is small leaves a worker idle.
+fn grouped<'a>(files: impl Iterator<Item = &'a RawFile> + Clone, split_bytes: u64) -> Vec<Part> {
+    let groups = filled(files.clone().map(|file| file.bytes), split_bytes);
+    let total: u64 = files.clone().map(|file| file.bytes).sum();
+    let mut before = 0;
+    let mut parts: Vec<(u128, Part)> = Vec::new();
+    for file in files {
+        let middle = u128::from(before) + u128::from(file.bytes / 2);
+        let group = middle * u128::from(groups) / u128::from(total.max(1));
+        // Empty files at the end belong to the last one.
+        let group = group.min(u128::from(groups.saturating_sub(1)));
+        before += file.bytes;
+        match parts.last_mut() {
+            Some((last, part)) if *last == group => part.0.push(file.clone()),
+            _ => parts.push((group, (vec![file.clone()], None))),
         }
-        match splits.last_mut() {
-            Some(split) if is_open && bytes + file.bytes <= split_bytes => {
-                split.files.push(file.clone());
-                bytes += file.bytes;
-            }
+    }
+    parts.into_iter().map(|(_, part)| part).collect()
+}
+
+/// How many splits hold files when one is filled after the other.
+fn filled(files: impl Iterator<Item = u64>, split_bytes: u64) -> u64 {
+    let (mut splits, mut bytes) = (0, None);
+    for file in files {
+        bytes = match bytes {
+            Some(bytes) if bytes + file <= split_bytes => Some(bytes + file),
             _ => {
-                splits.push(Split {
-                    id,
-                    files: vec![file.clone()],
-                    piece: None,
-                });
-                (bytes, is_open) = (file.bytes, true);
+                splits += 1;
+                Some(file)
             }
-        }
+        };
     }
     splits
 }
@@ -106,19 +128,13 @@ pub fn cut(store: &Store, files: &[RawFile], split_bytes: u64) -> Vec<Split> {
 /// Returns how many splits files give, at most, without a look into them.
 #[must_use]
 pub fn count(files: &[RawFile], split_bytes: u64) -> u64 {
-    let (mut splits, mut bytes, mut is_open) = (0, 0, false);
-    for file in files {
-        if is_large(file, split_bytes) {
-            splits += file.bytes / split_bytes.max(1);
-            is_open = false;
-        } else if is_open && bytes + file.bytes <= split_bytes {
-            bytes += file.bytes;
-        } else {
-            splits += 1;
-            (bytes, is_open) = (file.bytes, true);
-        }
-    }
-    splits
+    let runs =
+        files.chunk_by(|left, right| is_large(left, split_bytes) == is_large(right, split_bytes));
+    let splits = runs.map(|run| match is_large(&run[0], split_bytes) {
+        true => run.iter().map(|file| file.bytes / split_bytes.max(1)).sum(),
+        false => filled(run.iter().map(|file| file.bytes), split_bytes),
+    });
+    splits.sum()
 }
 
 fn is_large(file: &RawFile, split_bytes: u64) -> bool {
@@ -195,5 +211,37 @@ pub(super) fn count_lost(splits: &[Split], reports: &mut [SplitReport]) {
             });
         }
         (blocks, records) = (0, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes(files: &[u64], split_bytes: u64) -> Vec<u64> {
+        let file = |&bytes: &u64| RawFile {
+            path: String::new(),
+            bytes,
+            modified_ns: 0,
+        };
+        let files: Vec<RawFile> = files.iter().map(file).collect();
+        let parts = grouped(files.iter(), split_bytes);
+        let kept: usize = parts.iter().map(|(files, _)| files.len()).sum();
+        assert_eq!(kept, files.len());
+        assert!(parts.len() as u64 <= count(&files, split_bytes));
+        let bytes = |(files, _): &Part| files.iter().map(|file| file.bytes).sum();
+        parts.iter().map(bytes).collect()
+    }
+
+    #[test]
+    fn splits_of_small_files_are_alike_in_size() {
+        // Filling them one after the other gives 250 and 50.
+        assert_eq!(sizes(&[50; 6], 256), [150, 150]);
+        assert_eq!(sizes(&[50; 5], 256), [250]);
+        assert_eq!(sizes(&[10, 10, 200, 10, 10, 10, 200], 256), [220, 230]);
+        assert_eq!(sizes(&[0, 0, 0], 256), [0]);
+        assert_eq!(sizes(&[300, 1], 256), [300, 1]);
+        assert_eq!(sizes(&[50, 50, 0, 0], 256), [100]);
+        assert_eq!(sizes(&[], 256), [0; 0]);
     }
 }

@@ -287,7 +287,12 @@ fn picked_batch(picked: Picked, batch: &RecordBatch) -> Result<RecordBatch, Data
         Arc::new(Int64Array::from(picked.last_s)),
     ];
     for column in &batch.columns()[..COLUMNS] {
-        columns.push(take(column, &rows, None)?);
+        let picked = take(column, &rows, None)?;
+        // A view keeps the texts of all rows, which would travel with the few.
+        columns.push(match picked.as_string_view_opt() {
+            Some(texts) => Arc::new(texts.gc()),
+            None => picked,
+        });
     }
     Ok(RecordBatch::try_new(schema(), columns)?)
 }

@@ -8,6 +8,7 @@ use std::io::SeekFrom;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
 use datafusion::error::DataFusionError;
@@ -52,7 +53,14 @@ pub(super) fn read_part(
 }
 
 /// What this process has read, the latest last.
-pub(super) struct Cache<T>(Mutex<VecDeque<(String, usize, Arc<T>)>>);
+pub(super) struct Cache<T>(Mutex<VecDeque<Entry<T>>>);
+
+struct Entry<T> {
+    name: String,
+    size: usize,
+    /// Empty while the first that asks for it reads it.
+    made: Arc<Mutex<Option<Arc<T>>>>,
+}
 
 impl<T> Default for Cache<T> {
     fn default() -> Self {
@@ -61,29 +69,56 @@ impl<T> Default for Cache<T> {
 }
 
 impl<T> Cache<T> {
-    /// Returns what has a name; `make` gives it with its size, of which at most `room` are kept.
+    /// Returns what has a name; `make` gives it with its size, of which at most `room` are kept. Others that ask for it meanwhile wait.
     pub(super) fn get(
         &self,
         name: &str,
         room: usize,
         make: impl FnOnce() -> io::Result<(T, usize)>,
     ) -> Result<Arc<T>, DataFusionError> {
-        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((.., found)) = lock().iter().find(|(known, ..)| known == name) {
+        let found = self.place(name);
+        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = &*found {
             return Ok(Arc::clone(found));
         }
         let (made, size) = make().map_err(|error| {
             DataFusionError::IoError(io::Error::new(error.kind(), format!("{name}: {error}")))
         })?;
         let made = Arc::new(made);
-        let mut kept = lock();
-        kept.push_back((name.to_owned(), size, Arc::clone(&made)));
-        let mut used: usize = kept.iter().map(|(_, size, _)| size).sum();
-        while used > room
-            && let Some((_, size, _)) = kept.pop_front()
-        {
-            used -= size;
-        }
+        *found = Some(Arc::clone(&made));
+        self.keep(name, size, room);
         Ok(made)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, VecDeque<Entry<T>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn place(&self, name: &str) -> Arc<Mutex<Option<Arc<T>>>> {
+        let mut kept = self.kept();
+        if let Some(entry) = kept.iter().find(|entry| entry.name == name) {
+            return Arc::clone(&entry.made);
+        }
+        let made = Arc::default();
+        kept.push_back(Entry {
+            name: name.to_owned(),
+            size: 0,
+            made: Arc::clone(&made),
+        });
+        made
+    }
+
+    /// Notes a size, and lets go of the oldest where there is more than `room`.
+    fn keep(&self, name: &str, size: usize, room: usize) {
+        let mut kept = self.kept();
+        if let Some(entry) = kept.iter_mut().find(|entry| entry.name == name) {
+            entry.size = size;
+        }
+        let mut used: usize = kept.iter().map(|entry| entry.size).sum();
+        while used > room
+            && let Some(entry) = kept.pop_front()
+        {
+            used -= entry.size;
+        }
     }
 }

@@ -283,7 +283,7 @@ fn ingest_batch(
                 for file in &split.files {
                     shared::check(store, &file.path)?;
                 }
-                &spec.spooled(&spool.folder, split.id)
+                &spec.spooled(&spool.folder)
             }
             None => spec,
         };

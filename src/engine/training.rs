@@ -123,10 +123,7 @@ impl Workers for Training<'_> {
     ) -> Result<Sums, DataFusionError> {
         if shards.is_empty() {
             // An engine would have nothing to run.
-            return Ok(Sums {
-                cells: vec![0.0; topics.words().len() * topics.topics()],
-                likelihoods: Vec::new(),
-            });
+            return Ok(Sums::none(topics));
         }
         let number = self.steps.fetch_add(1, Ordering::Relaxed);
         let file = self.corpus.with_extension(format!("{number}.phi"));
@@ -147,11 +144,12 @@ impl Workers for Training<'_> {
         let run = self.engine.run(&plan, &mut summed, self.progress);
         self.runtime.block_on(run)?;
         files.remove(&file).map_err(fail)?;
-        match summed.shards == shards.len() {
+        let found = summed.shards();
+        match found == shards.len() {
             true => Ok(summed.sums),
             false => Err(DataFusionError::Internal(format!(
                 "{} of {} shards were folded in",
-                summed.shards,
+                found,
                 shards.len()
             ))),
         }

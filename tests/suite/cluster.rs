@@ -474,6 +474,10 @@ fn keys_and_sizes(site: &Site) {
     let (code, told) = text(&small.unwrap());
     assert_eq!(code, Some(2), "{told}");
     assert!(told.contains("the least that works is"), "{told}");
+    let shared = ["--cluster", "local:9"];
+    let (code, told) = text(&site.run(&shared).output().unwrap());
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("the least that works is 1728 MiB"), "{told}");
 
     let mut first = site.run(&["--cluster", "p", "--pool-wait", "60s", "--reprocess", "all"]);
     let mut first = first

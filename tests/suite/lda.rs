@@ -1,7 +1,6 @@
 //! The topic model against a naive reference, against the topics that made a corpus, and against itself on other threads.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 
 use klieg::ml::lda;
 use klieg::ml::lda::Corpus;
@@ -496,10 +495,12 @@ impl lda::Workers for ByBytes {
         for task in places.chunks(3).rev() {
             let read = |(_, shard): &(usize, &u32)| {
                 let bytes = &self.shards[**shard as usize];
-                lda::ShardData::of_bytes(bytes).map(Arc::new)
+                lda::ShardData::of_bytes(bytes)
             };
-            let data: Result<Vec<_>, _> = task.iter().map(read).collect();
-            let sums = lda::e_step(&data?, &topics, step)?;
+            let mut sums = lda::Sums::none(&topics);
+            for shard in task {
+                sums.fold(&read(shard)?, &topics, step)?;
+            }
             let cells = total.cells.iter_mut().zip(sums.cells);
             cells.for_each(|(cell, value)| *cell += value);
             for ((place, _), likelihoods) in task.iter().zip(sums.likelihoods) {
@@ -566,11 +567,9 @@ fn damaged_shards_and_topics_are_refused() {
         document_pseudo_count: 0.1,
         weight: 1.0,
     };
-    let shard = Arc::new(lda::ShardData::of_bytes(&bytes).unwrap());
-    assert!(
-        lda::e_step(&[shard], &topics, step).is_err(),
-        "word 1 has no row"
-    );
+    let shard = lda::ShardData::of_bytes(&bytes).unwrap();
+    let folded = lda::Sums::none(&topics).fold(&shard, &topics, step);
+    assert!(folded.is_err(), "word 1 has no row");
     for wrong in [
         &table[..31],
         &table[..28],

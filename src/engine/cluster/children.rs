@@ -34,8 +34,15 @@ impl ChildProcess {
             .args(["worker", "--child"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null());
-        if std::env::var_os(HEAPS).is_none() {
-            command.env(HEAPS, order.slots.to_string());
+        let heap = [
+            (HEAPS, order.slots.to_string()),
+            (MAPPED_FROM, GIVEN_BACK.to_string()),
+            (TRIMMED_FROM, GIVEN_BACK.to_string()),
+        ];
+        for (name, value) in heap {
+            if std::env::var_os(name).is_none() {
+                command.env(name, value);
+            }
         }
         let mut child = command.spawn().map_err(fail)?;
         let mut pipe = child.stdin.take();
@@ -72,12 +79,22 @@ impl ChildProcess {
 /// Tells the C library to keep one heap a slot: tasks run on many threads in turn, and a heap for each would stay as large as its
 /// largest task.
 const HEAPS: &str = "MALLOC_ARENA_MAX";
+/// And to give memory back: else it takes larger and larger pieces for ones to keep, and a worker stays as large as its largest task.
+const MAPPED_FROM: &str = "MALLOC_MMAP_THRESHOLD_";
+const TRIMMED_FROM: &str = "MALLOC_TRIM_THRESHOLD_";
+/// From so many bytes on.
+const GIVEN_BACK: usize = 256 << 10;
 
 /// How long workers of this machine are waited for at the end.
 const LEAVE: Duration = Duration::from_secs(5);
 
 /// A worker that ends before its time is started again, so often for each of them.
 const STARTS: usize = 20;
+
+/// Tasks at a time of each worker of this machine: they share the threads of the run.
+pub(super) fn slots_of_each(workers: usize, config: &Config) -> usize {
+    (config.threads.get() / workers).max(1)
+}
 
 /// Workers of `--cluster local:N`.
 pub(super) struct Children {
@@ -100,8 +117,10 @@ impl Children {
         config: &Config,
         rendezvous: &Rendezvous,
     ) -> Result<Self, ClusterError> {
-        let slots = (config.threads.get() / number).max(1);
-        let size = (slots, config.memory_bytes / number as u64);
+        let size = (
+            slots_of_each(number, config),
+            config.memory_bytes / number as u64,
+        );
         let order = |index: usize| {
             let folder = format!("worker-{}-{index}", std::process::id());
             let folder = Path::new(&config.work_dir).join(folder);

@@ -30,6 +30,7 @@ use tonic::Status;
 use tonic::transport::Endpoint;
 
 use crate::engine::cluster::auth::Auth;
+use crate::engine::cluster::handed::Handed;
 use crate::engine::cluster::pool;
 
 pub(super) type Scheduler = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
@@ -56,6 +57,8 @@ pub struct Member {
     seen: Instant,
     #[serde(skip)]
     called: Option<Instant>,
+    #[serde(skip)]
+    handed: Handed,
 }
 
 /// A task that failed.
@@ -212,6 +215,32 @@ impl Members {
         member.barred.is_empty()
     }
 
+    /// Notes the tasks that a worker gets.
+    fn hand_out(&self, id: &str, tasks: &[proto::TaskDefinition]) {
+        if let Some(member) = self.known().get_mut(id) {
+            member.handed.add(tasks);
+        }
+    }
+
+    /// Notes what a worker says of its tasks, and a loss where some never reached it.
+    fn settle(&self, params: &proto::PollWorkParams, id: &str, is_running: impl Fn(&str) -> bool) {
+        let mut known = self.known();
+        let Some(member) = known.get_mut(id) else {
+            return;
+        };
+        member.handed.settle(&params.task_status);
+        let slots = (params.num_free_vcores, member.slots);
+        let lost = member.handed.lost(slots, Instant::now(), is_running);
+        if lost > 0 {
+            let text = format!(
+                "worker {} never got {lost} of its tasks, or what it said of them was lost",
+                member.address
+            );
+            drop(known);
+            self.note_loss(text);
+        }
+    }
+
     /// Calls a worker where it says that it is.
     async fn call(&self, address: &str) -> Result<(), String> {
         let fail = |error: &dyn std::fmt::Display| {
@@ -264,6 +293,7 @@ fn member(registration: &proto::ExecutorRegistration) -> Member {
         silent_s: 0.0,
         seen: Instant::now(),
         called: None,
+        handed: Handed::default(),
     }
 }
 
@@ -298,10 +328,20 @@ impl SchedulerGrpc for Gate {
         for status in &params.task_status {
             self.members.note(&registration.id, status);
         }
-        if !self.members.seen(registration) {
+        let id = registration.id.clone();
+        let gets_tasks = self.members.seen(registration);
+        let tasks = &self.scheduler.state.task_manager;
+        let is_running = |job: &str| {
+            let running = tasks.get_running_job_cache();
+            running.keys().any(|known| known.as_str() == job)
+        };
+        self.members.settle(&params, &id, is_running);
+        if !gets_tasks {
             params.num_free_vcores = 0;
         }
-        self.scheduler.poll_work(Request::new(params)).await
+        let answer = self.scheduler.poll_work(Request::new(params)).await?;
+        self.members.hand_out(&id, &answer.get_ref().tasks);
+        Ok(answer)
     }
 
     async fn executor_stopped(

@@ -9,6 +9,8 @@ use crate::config;
 use crate::config::Config;
 use crate::engine::cluster::Cluster;
 use crate::engine::cluster::ClusterError;
+use crate::engine::cluster::children;
+use crate::engine::cluster::least_memory;
 use crate::engine::cluster::pool;
 use crate::engine::cluster::pool::Keys;
 use crate::store::Store;
@@ -51,9 +53,12 @@ impl Lazy {
         run: &str,
     ) -> Result<Self, ClusterError> {
         let workers = parse(name).ok_or_else(|| ClusterError::Name(name.to_owned()))?;
-        if matches!(workers, Workers::Pool(_)) {
-            Keys::find(&config.pool)?.check(store, &config.hadoop)?;
-            check_host(&config.cluster)?;
+        match workers {
+            Workers::Pool(_) => {
+                Keys::find(&config.pool)?.check(store, &config.hadoop)?;
+                check_host(&config.cluster)?;
+            }
+            Workers::Local(number) => check_memory(number, config)?,
         }
         Ok(Self {
             workers,
@@ -95,6 +100,21 @@ impl Lazy {
 pub(super) fn check_host(settings: &config::Cluster) -> Result<(), ClusterError> {
     match settings.bind.is_unspecified() && settings.external_host.is_none() {
         true => Err(ClusterError::Host),
+        false => Ok(()),
+    }
+}
+
+/// Workers of this machine share the memory of the run.
+fn check_memory(workers: usize, config: &Config) -> Result<(), ClusterError> {
+    let slots = children::slots_of_each(workers, config);
+    let least = least_memory(slots) * workers as u64;
+    match config.memory_bytes < least {
+        true => Err(ClusterError::Memory {
+            bytes: config.memory_bytes,
+            workers,
+            slots,
+            least,
+        }),
         false => Ok(()),
     }
 }

@@ -23,6 +23,7 @@ mod driver;
 mod fitness;
 mod gate;
 mod guard;
+mod handed;
 mod jobs;
 mod lazy;
 mod parent;
@@ -99,6 +100,22 @@ pub enum ClusterError {
         "cluster.bind is an address for all, so others do not know how to call this machine: set cluster.external_host"
     )]
     Host,
+    /// Workers of this machine share its memory out.
+    #[error(
+        "memory {} MiB is too little for {workers} workers of {slots} tasks at a time: the least that works is {} MiB; raise memory, or take fewer workers or threads",
+        bytes >> 20,
+        least >> 20
+    )]
+    Memory {
+        /// What they share, bytes.
+        bytes: u64,
+        /// Workers.
+        workers: usize,
+        /// Tasks of each at a time.
+        slots: usize,
+        /// The least for all of them, bytes.
+        least: u64,
+    },
     /// Too few workers.
     #[error("{found} of {wanted} workers after {} s: {saw}", waited.as_secs())]
     NoWorkers {

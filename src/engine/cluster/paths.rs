@@ -73,6 +73,10 @@ fn check_source(store: &Store, source: &DataSourceExec) -> Result<(), DataFusion
 
 /// Table files go to the staging folder of a run.
 fn check_outputs(store: &Store, spec: &IngestSpec) -> Result<(), DataFusionError> {
+    let is_hash = |byte: u8| byte.is_ascii_hexdigit();
+    if !spec.tag.bytes().all(is_hash) {
+        return Err(refused(&format!("tag {}", spec.tag)));
+    }
     let folder = spec.deliver.as_ref().unwrap_or(&spec.staging);
     check_path(&store.work_area().join("runs"), Path::new(folder))
 }

@@ -60,11 +60,21 @@ fn ask(host: &str, port: u16, keys: &Keys) -> Result<Rendezvous, ClusterError> {
         ))
     };
     // Nobody is there for most of the time, which costs no handshake.
-    let mut addresses = (host, port)
+    let addresses = (host, port)
         .to_socket_addrs()
         .map_err(|error| fail(&error))?;
-    let address = addresses.next().ok_or_else(|| fail(&"unknown host"))?;
-    drop(TcpStream::connect_timeout(&address, DIAL).map_err(|error| fail(&error))?);
+    let mut refused = fail(&"unknown host");
+    let dialled = addresses.into_iter().any(|address| {
+        let dialled = TcpStream::connect_timeout(&address, DIAL);
+        let is_there = dialled.is_ok();
+        if let Err(error) = dialled {
+            refused = fail(&error);
+        }
+        is_there
+    });
+    if !dialled {
+        return Err(refused);
+    }
     let found = |build: &str, run: &str| {
         let rendezvous = Rendezvous::new(run, (host, port), None);
         rendezvous.of_build(build)

@@ -5,8 +5,6 @@
 //! S ─► Topics (φ), once a step ─────┴─► e_step ─► Sums of some shards ─► added to S: the bits of a fit on threads
 //! ```
 
-use std::sync::Arc;
-
 use crate::ml::lda::Corpus;
 use crate::ml::lda::corpus::Shard;
 use crate::ml::lda::counts::exact;
@@ -224,16 +222,21 @@ impl ShardData {
     }
 }
 
-/// Does the E-step of some shards.
-///
-/// # Errors
-/// A word that has no row in `topics`.
-pub fn e_step(shards: &[Arc<ShardData>], topics: &Topics, step: EStep) -> Result<Sums, Damaged> {
-    let mut sums = Sums {
-        cells: vec![0.0; topics.cells.len()],
-        likelihoods: Vec::with_capacity(shards.len()),
-    };
-    for shard in shards {
+impl Sums {
+    /// Sums of no shard.
+    #[must_use]
+    pub fn none(topics: &Topics) -> Self {
+        Self {
+            cells: vec![0.0; topics.cells.len()],
+            likelihoods: Vec::new(),
+        }
+    }
+
+    /// Does the E-step of a shard.
+    ///
+    /// # Errors
+    /// A word that has no row in `topics`.
+    pub fn fold(&mut self, shard: &ShardData, topics: &Topics, step: EStep) -> Result<(), Damaged> {
         let rows = topics.rows_of(&shard.0.dictionary)?;
         with_vectors!(topics.topics, N => {
             let part: Part<N> = dispatch(FoldInShard {
@@ -241,13 +244,11 @@ pub fn e_step(shards: &[Arc<ShardData>], topics: &Topics, step: EStep) -> Result
                 topics_of: TopicsOf::Table(topics, &rows),
                 prior: (topics.topics, step.document_pseudo_count),
             });
-            sums.add(&part, &rows, (topics.topics, step.weight));
+            self.add(&part, &rows, (topics.topics, step.weight));
         });
+        Ok(())
     }
-    Ok(sums)
-}
 
-impl Sums {
     fn add<const N: usize>(
         &mut self,
         part: &Part<N>,

@@ -34,7 +34,6 @@ pub use elsewhere::ShardData;
 pub use elsewhere::Sums;
 pub use elsewhere::Topics;
 pub use elsewhere::Workers;
-pub use elsewhere::e_step;
 pub use fit::Epoch;
 pub use fit::Fit;
 pub use fit::fit;
