@@ -513,12 +513,20 @@ impl lda::Workers for ByBytes {
 
 #[test]
 fn workers_give_the_bits_of_threads() {
-    let drawn = draw(9_000);
-    let corpus = Corpus::try_new(drawn.train, VOCABULARY).unwrap();
+    let mut triples = draw(9_000).train;
+    let corpus = Corpus::try_new(triples.clone(), VOCABULARY).unwrap();
+    same_bits(&corpus, &[1, 5, 20]);
+    // As many tokens as there may be: their sums have no bit to spare.
+    let times = u32::try_from(u64::from(u32::MAX) / corpus.tokens()).unwrap();
+    triples.iter_mut().for_each(|(.., count)| *count *= times);
+    same_bits(&Corpus::try_new(triples, VOCABULARY).unwrap(), &[1, 5]);
+}
+
+fn same_bits(corpus: &Corpus, topics: &[usize]) {
     let shards: Vec<Vec<u8>> = corpus.packed().collect();
     assert!(shards.len() > 7, "{}", shards.len());
     let workers = ByBytes { shards };
-    for topics in [1, 5, 20] {
+    for &topics in topics {
         let params = LdaParams {
             topics,
             iterations: 5,
@@ -526,16 +534,13 @@ fn workers_give_the_bits_of_threads() {
         };
         let params = params.check().unwrap();
         let (mut here, mut there) = (Vec::new(), Vec::new());
-        let on_threads = lda::fit(&corpus, &params, threads(2), |epoch| here.push(epoch));
+        let on_threads = lda::fit(corpus, &params, threads(2), |epoch| here.push(epoch));
         let on = (threads(2), Some(&workers));
-        let on_workers = lda::fit_on(&corpus, &params, on, |epoch| there.push(epoch)).unwrap();
+        let on_workers = lda::fit_on(corpus, &params, on, |epoch| there.push(epoch)).unwrap();
         assert_eq!(here, there);
         assert!(on_threads.model == on_workers.model, "{topics} topics");
-        let one = on_threads.over(&corpus, &params, threads(2)).model;
-        let other = on_workers
-            .over_on(&corpus, &params, &workers)
-            .unwrap()
-            .model;
+        let one = on_threads.over(corpus, &params, threads(2)).model;
+        let other = on_workers.over_on(corpus, &params, &workers).unwrap().model;
         assert!(one == other, "{topics} topics");
     }
 }

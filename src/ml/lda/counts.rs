@@ -17,8 +17,10 @@ pub(super) struct Counts<const N: usize> {
     scale: f64,
 }
 
-/// Below this the rows are scaled: exact sums have room for numbers so much larger than the tokens.
+/// Below this the rows are scaled, and earlier where there are many tokens.
 const SCALE_MIN: f64 = 1.0 / 64.0;
+/// Multiples of 2^−20 are exact up to 2^33; a quarter of it, since a minibatch may weigh more than its share of the tokens.
+const STORED_MAX: f64 = 2_147_483_648.0;
 
 impl<const N: usize> Counts<N> {
     pub(super) fn zero(words: usize) -> Self {
@@ -51,10 +53,11 @@ impl<const N: usize> Counts<N> {
         self.rows.len()
     }
 
-    /// All counts times 1 − `rho`.
-    pub(super) fn decay(&mut self, rho: f64) {
+    /// All counts times 1 − `rho`; `tokens` is what they add up to.
+    #[expect(clippy::cast_precision_loss, reason = "a bound")]
+    pub(super) fn decay(&mut self, rho: f64, tokens: u64) {
         self.scale *= 1.0 - rho;
-        if self.scale < SCALE_MIN {
+        if self.scale < SCALE_MIN.max(tokens as f64 / STORED_MAX) {
             let scaled = Self {
                 rows: std::mem::take(&mut self.rows),
                 ..*self

@@ -308,13 +308,13 @@ impl<W: Workers> Run<'_, W> {
         // The batch sees one S: all of it is folded in before any of it is added.
         let Some(workers) = self.workers else {
             let parts = self.fold_in(batch, counts, topics);
-            counts.decay(rho);
+            counts.decay(rho, self.corpus.tokens());
             let mut likelihood = Likelihood::default();
             self.add_parts(counts, &parts, batch, (rho * scale, &mut likelihood));
             return Ok(likelihood);
         };
         let table = self.table(batch, counts, topics);
-        counts.decay(rho);
+        counts.decay(rho, self.corpus.tokens());
         let step = self.step(counts.weight(rho * scale));
         let sums = workers.e_step(&numbers(batch), &table, step)?;
         counts.add_sums(table.words(), &sums.cells, topics);
