@@ -290,6 +290,10 @@ fn ingest_batch(
         let report = ingest::run(store, spec, split, &mut |bytes, records| {
             place.progress.add(bytes, records);
         });
+        if place.spool.is_some() && spec.deliver.is_some() {
+            // What a split that failed has left: its folder is not used again.
+            drop(std::fs::remove_dir_all(&spec.staging));
+        }
         let of_split = match report {
             Ok(report) => Done::Report(report),
             Err(error) => Done::Failed(Failed::try_from(error).map_err(external)?),

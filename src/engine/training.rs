@@ -148,8 +148,7 @@ impl Workers for Training<'_> {
         match found == shards.len() {
             true => Ok(summed.sums),
             false => Err(DataFusionError::Internal(format!(
-                "{} of {} shards were folded in",
-                found,
+                "{found} of {} shards were folded in",
                 shards.len()
             ))),
         }
