@@ -98,7 +98,7 @@ impl WorkerForm {
         }
     }
 
-    /// Memory of the process: that of its plans, and what decoding holds beside them.
+    /// What the unit may use, so that nothing of the system ends a worker that keeps to its --memory.
     fn memory_mib(&self) -> anyhow::Result<u64> {
         let units = [("GiB", 1024), ("MiB", 1)];
         let split = |(unit, mib): (&str, u64)| {

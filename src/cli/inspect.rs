@@ -6,6 +6,7 @@ use std::io;
 use std::io::BufWriter;
 use std::io::Write;
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -207,6 +208,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
                     let room = limit.saturating_sub(report.shown.len() as u64);
                     flows.truncate(usize::try_from(room).unwrap_or(usize::MAX));
                     report.shown.append(&mut flows);
+                    ControlFlow::Continue(())
                 },
             )
             .with_context(|| path.to_string())?
@@ -260,11 +262,14 @@ fn stream_csv(
         |(summary, rows)| {
             report.summary.merge(summary);
             for row in rows {
-                if left == 0 || failure.is_err() {
-                    return;
+                if left > 0 && failure.is_ok() {
+                    left -= 1;
+                    failure = writer.write_record(&row);
                 }
-                left -= 1;
-                failure = writer.write_record(&row);
+            }
+            match failure {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
             }
         },
     )?;

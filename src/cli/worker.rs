@@ -1,5 +1,7 @@
 //! `klieg worker`: runs the tasks of drivers.
 
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -63,9 +65,10 @@ pub(super) struct Args {
     /// How long tasks that run may go on after SIGTERM
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time)]
     grace: Duration,
-    /// Address of /healthz and /metrics (Prometheus); port 0 for any, told on stderr
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    status: Option<SocketAddr>,
+    /// Address of /healthz and /metrics (Prometheus), or off; port 0 for any. Told on stderr; unless given 127.0.0.1:9810, or any
+    /// other port where that is taken
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = parse_status)]
+    status: Option<Status>,
     /// Serve the one driver run of which standard input tells
     #[arg(long, hide = true)]
     child: bool,
@@ -132,6 +135,26 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     Ok(exit::DONE)
 }
 
+/// Where questions about a worker are answered unless it is told.
+const STATUS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9810);
+
+/// Where questions about a worker are answered.
+#[derive(Clone, Copy, Debug)]
+enum Status {
+    Off,
+    At(SocketAddr),
+}
+
+fn parse_status(text: &str) -> Result<Status, String> {
+    match text {
+        "off" => Ok(Status::Off),
+        _ => text
+            .parse()
+            .map(Status::At)
+            .map_err(|_| format!("`{text}` is neither address:port nor off")),
+    }
+}
+
 /// Takes `host:port`, or `[address]:port`.
 fn parse_address(text: &str) -> Result<(String, u16), String> {
     let wrong = || format!("`{text}` is not host:port");
@@ -169,7 +192,7 @@ fn sweep(work_dir: &std::path::Path) {
 }
 
 /// Hears signals and answers questions about this process.
-async fn listen(status: Option<SocketAddr>, doing: &Arc<Doing>) -> anyhow::Result<()> {
+async fn listen(status: Option<Status>, doing: &Arc<Doing>) -> anyhow::Result<()> {
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let mut signal = signal(kind).context("cannot listen for signals")?;
         let doing = Arc::clone(doing);
@@ -179,11 +202,20 @@ async fn listen(status: Option<SocketAddr>, doing: &Arc<Doing>) -> anyhow::Resul
             }
         }));
     }
-    let Some(address) = status else {
-        return Ok(());
+    let bind = tokio::net::TcpListener::bind::<SocketAddr>;
+    let listener = match status {
+        Some(Status::Off) => return Ok(()),
+        Some(Status::At(address)) => bind(address)
+            .await
+            .with_context(|| format!("--status {address}"))?,
+        // Another worker of this machine may have the first.
+        None => match bind(STATUS).await {
+            Ok(listener) => listener,
+            Err(_) => bind((STATUS.ip(), 0).into())
+                .await
+                .context("cannot listen on 127.0.0.1; --status off answers no questions")?,
+        },
     };
-    let listener = tokio::net::TcpListener::bind(address).await;
-    let listener = listener.with_context(|| format!("--status {address}"))?;
     tell(&format!(
         "answers /healthz and /metrics on {}",
         listener.local_addr()?

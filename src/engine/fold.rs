@@ -100,7 +100,7 @@ fn fold(
     for path in [&spec.corpus, &spec.topics] {
         shared::check(store, path)?;
     }
-    let topics = TOPICS.get(&spec.topics, TOPICS_KEPT, || {
+    let topics = TOPICS.get((&spec.topics, 0), TOPICS_KEPT, || {
         let bytes = shared::read(store, &spec.topics)?;
         Ok((Topics::of_bytes(&bytes).map_err(invalid)?, 1))
     })?;
@@ -111,8 +111,7 @@ fn fold(
     let mut reader = None;
     let mut sums = Sums::none(&topics);
     for &(number, _, from, bytes) in places {
-        let name = format!("{number} {}", spec.corpus);
-        let shard = SHARDS.get(&name, cache_bytes, || {
+        let shard = SHARDS.get((&spec.corpus, number), cache_bytes, || {
             let bytes = shared::read_part(store, &spec.corpus, &mut reader, (from, bytes))?;
             let shard = ShardData::of_bytes(&bytes).map_err(invalid)?;
             let memory = shard.memory();

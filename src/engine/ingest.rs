@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -22,6 +23,7 @@ pub use crate::engine::ingest_error::IngestError;
 
 use crate::config::EventTime;
 use crate::engine::hour_writer::HourWriters;
+use crate::engine::ingest_error::check_length;
 use crate::engine::pieces;
 use crate::engine::pieces::Piece;
 use crate::engine::pieces::PieceReport;
@@ -249,15 +251,16 @@ impl Decoded {
     }
 }
 
-/// Decodes a split and writes its rows of the day; `progress` gets the raw bytes and records of each block.
+/// Decodes a split and writes its rows of the day; `progress` gets the raw bytes and records of each block, and says whether to
+/// go on.
 ///
 /// # Errors
-/// A raw file cannot be read or changes, or a table file cannot be written. Damaged input is no error: it is counted.
+/// A raw file cannot be read or changes, a table file cannot be written, or `progress` ends it. Damaged input is no error: it is counted.
 pub fn run(
     store: &Store,
     spec: &IngestSpec,
     split: &Split,
-    progress: &mut dyn FnMut(u64, u64),
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<SplitReport, IngestError> {
     let mut output = Output {
         writers: HourWriters::new(spec, split.id),
@@ -324,8 +327,14 @@ impl Output {
         }
     }
 
-    fn write(&mut self, batches: Vec<(u8, RecordBatch)>) -> Result<(), IngestError> {
-        for (hour, batch) in batches {
+    /// Takes what a block of a file gave.
+    fn take(&mut self, file: &str, decoded: Decoded) -> Result<(), IngestError> {
+        self.report.unmapped += decoded.unmapped;
+        self.report.unknown += decoded.unknown;
+        for reject in decoded.rejects {
+            self.reject(file, reject);
+        }
+        for (hour, batch) in decoded.batches {
             self.writers.push(hour, batch)?;
         }
         if self.writers.pending_rows() >= PENDING_ROWS {
@@ -340,7 +349,7 @@ fn run_file(
     (store, spec): (&Store, &IngestSpec),
     (file, piece): (&RawFile, Option<&Piece>),
     output: &mut Output,
-    progress: &mut dyn FnMut(u64, u64),
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<Counts, IngestError> {
     let read_error = |error| IngestError::Read {
         path: file.path.clone(),
@@ -363,30 +372,29 @@ fn run_file(
     };
     let announced = nfcapd.announced();
     let before = pieces::enter(&mut nfcapd, piece).map_err(read_error)?;
-    let (mut failed, mut blocks) = (None, 0);
+    let (mut taken, mut blocks) = (Ok(()), 0);
     let context = nfcapd.for_each_block(
         spec.threads,
         Context::after(&before),
         |block| decode(spec, block),
         |(bytes, decoded)| {
             blocks += 1;
-            progress(bytes, decoded.counts.read);
+            let goes_on = progress(bytes, decoded.counts.read);
             counts.add(&decoded.counts);
-            output.report.unmapped += decoded.unmapped;
-            output.report.unknown += decoded.unknown;
-            for reject in decoded.rejects {
-                output.reject(&file.path, reject);
-            }
-            if failed.is_none() {
-                failed = output.write(decoded.batches).err();
+            let path = &file.path;
+            taken = match goes_on {
+                ControlFlow::Continue(()) => output.take(path, decoded),
+                ControlFlow::Break(()) => Err(IngestError::Cancelled { path: path.clone() }),
+            };
+            match taken {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
             }
         },
     );
     let context = context.map_err(read_error)?;
     output.report.unknown += context.unknown_records();
-    if let Some(error) = failed {
-        return Err(error);
-    }
+    taken?;
     if piece.is_some() {
         output.report.piece = Some(PieceReport {
             blocks,
@@ -401,17 +409,6 @@ fn run_file(
     let entry = store.files().status(path).map_err(read_error)?;
     check_length(file, entry.map_or(0, |entry| entry.bytes))?;
     Ok(counts)
-}
-
-fn check_length(file: &RawFile, now: u64) -> Result<(), IngestError> {
-    match now == file.bytes {
-        true => Ok(()),
-        false => Err(IngestError::Changed {
-            path: file.path.clone(),
-            planned: file.bytes,
-            now,
-        }),
-    }
 }
 
 fn decode(spec: &IngestSpec, block: &Block) -> (u64, Decoded) {

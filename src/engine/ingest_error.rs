@@ -5,6 +5,8 @@ use std::io;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::engine::ingest::RawFile;
+
 /// Why a split failed.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
@@ -36,6 +38,24 @@ pub enum IngestError {
         /// What went wrong.
         error: parquet::errors::ParquetError,
     },
+    /// Nobody waits for it any more.
+    #[error("{path}: cancelled")]
+    Cancelled {
+        /// The file that was being decoded.
+        path: String,
+    },
+}
+
+/// Refuses a file that has another length than when it was planned.
+pub(super) fn check_length(file: &RawFile, now: u64) -> Result<(), IngestError> {
+    match now == file.bytes {
+        true => Ok(()),
+        false => Err(IngestError::Changed {
+            path: file.path.clone(),
+            planned: file.bytes,
+            now,
+        }),
+    }
 }
 
 /// A failure of the input, which every try on every machine would meet: what a task tells instead of failing.
@@ -69,6 +89,11 @@ const KINDS: [(&str, io::ErrorKind); 4] = [
     ("folder", io::ErrorKind::IsADirectory),
 ];
 
+/// True for an error that every machine would meet.
+pub(super) fn is_of_input(error: &io::Error) -> bool {
+    KINDS.iter().any(|(_, kind)| *kind == error.kind())
+}
+
 impl TryFrom<IngestError> for Failed {
     type Error = IngestError;
 
@@ -85,7 +110,7 @@ impl TryFrom<IngestError> for Failed {
                     None => Err(IngestError::Read { path, error }),
                 }
             }
-            IngestError::Write { .. } => Err(error),
+            IngestError::Write { .. } | IngestError::Cancelled { .. } => Err(error),
         }
     }
 }

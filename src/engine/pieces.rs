@@ -15,10 +15,12 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::engine::ingest::IngestError;
 use crate::engine::ingest::RawFile;
 use crate::engine::ingest::Reject;
 use crate::engine::ingest::Split;
 use crate::engine::ingest::SplitReport;
+use crate::engine::ingest_error::is_of_input;
 use crate::engine::source;
 use crate::engine::source::Announced;
 use crate::engine::source::NfcapdFile;
@@ -55,23 +57,32 @@ pub struct PieceReport {
 const CUT_FROM: u64 = 2;
 
 /// Groups consecutive files to splits of about `split_bytes`, alike in size, and cuts large ones at blocks.
-#[must_use]
-pub fn cut(store: &Store, files: &[RawFile], split_bytes: u64) -> Vec<Split> {
+///
+/// # Errors
+/// The headers of a large file cannot be read now, and maybe can later: the splits, and with them the table files, would differ.
+pub fn cut(store: &Store, files: &[RawFile], split_bytes: u64) -> Result<Vec<Split>, IngestError> {
     let starts = parallel::map(AT_ONCE, files, |file| match is_large(file, split_bytes) {
         // A file that cannot be read is one split, which says why.
-        true => starts(store, file, split_bytes).unwrap_or_default(),
-        false => Vec::new(),
+        true => match starts(store, file, split_bytes) {
+            Err(source::Error::Io(error)) if !is_of_input(&error) => Err(IngestError::Read {
+                path: file.path.clone(),
+                error,
+            }),
+            starts => Ok(starts.unwrap_or_default()),
+        },
+        false => Ok(Vec::new()),
     });
-    let entries: Vec<_> = files.iter().zip(starts).collect();
+    let starts: Result<Vec<_>, _> = starts.into_iter().collect();
+    let entries: Vec<_> = files.iter().zip(starts?).collect();
     let runs = entries.chunk_by(|left, right| left.1.len() < 2 && right.1.len() < 2);
     let splits = runs.flat_map(|run| match run {
         [(file, starts)] if starts.len() > 1 => pieces(file, starts),
         _ => grouped(run.iter().map(|entry| entry.0), split_bytes),
     });
     let numbered = (0..).zip(splits);
-    numbered
+    Ok(numbered
         .map(|(id, (files, piece))| Split { id, files, piece })
-        .collect()
+        .collect())
 }
 
 /// The files of a split, or the piece of a file.

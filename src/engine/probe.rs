@@ -129,7 +129,7 @@ impl ProbeSpec {
             (Pairs::Here(pairs), _) => Arc::new(by_key(pairs)),
             (Pairs::File(path), Some(store)) => {
                 shared::check(store, path)?;
-                TABLES.get(path, 1, || {
+                TABLES.get((path, 0), 1, || {
                     let bytes = shared::read(store, path)?;
                     let pairs: Vec<ProbePair> = serde_json::from_slice(&bytes)?;
                     Ok((by_key(&pairs), 1))

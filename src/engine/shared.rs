@@ -56,10 +56,17 @@ pub(super) fn read_part(
 pub(super) struct Cache<T>(Mutex<VecDeque<Entry<T>>>);
 
 struct Entry<T> {
-    name: String,
+    file: String,
+    part: u32,
     size: usize,
     /// Empty while the first that asks for it reads it.
     made: Arc<Mutex<Option<Arc<T>>>>,
+}
+
+impl<T> Entry<T> {
+    fn is(&self, file: &str, part: u32) -> bool {
+        self.part == part && self.file == file
+    }
 }
 
 impl<T> Default for Cache<T> {
@@ -69,24 +76,26 @@ impl<T> Default for Cache<T> {
 }
 
 impl<T> Cache<T> {
-    /// Returns what has a name; `make` gives it with its size, of which at most `room` are kept. Others that ask for it meanwhile wait.
+    /// Returns a part of a file; `make` gives it with its size, of which at most `room` are kept. Others that ask for it meanwhile wait.
+    ///
+    /// Parts of a file are asked for in turn, again and again: where they have no room together, those that came first stay.
     pub(super) fn get(
         &self,
-        name: &str,
+        (file, part): (&str, u32),
         room: usize,
         make: impl FnOnce() -> io::Result<(T, usize)>,
     ) -> Result<Arc<T>, DataFusionError> {
-        let found = self.place(name);
+        let found = self.place((file, part));
         let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = &*found {
             return Ok(Arc::clone(found));
         }
         let (made, size) = make().map_err(|error| {
-            DataFusionError::IoError(io::Error::new(error.kind(), format!("{name}: {error}")))
+            DataFusionError::IoError(io::Error::new(error.kind(), format!("{file}: {error}")))
         })?;
         let made = Arc::new(made);
         *found = Some(Arc::clone(&made));
-        self.keep(name, size, room);
+        self.keep((file, part), size, room);
         Ok(made)
     }
 
@@ -94,31 +103,66 @@ impl<T> Cache<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn place(&self, name: &str) -> Arc<Mutex<Option<Arc<T>>>> {
+    fn place(&self, (file, part): (&str, u32)) -> Arc<Mutex<Option<Arc<T>>>> {
         let mut kept = self.kept();
-        if let Some(entry) = kept.iter().find(|entry| entry.name == name) {
+        if let Some(entry) = kept.iter().find(|entry| entry.is(file, part)) {
             return Arc::clone(&entry.made);
         }
         let made = Arc::default();
         kept.push_back(Entry {
-            name: name.to_owned(),
+            file: file.to_owned(),
+            part,
             size: 0,
             made: Arc::clone(&made),
         });
         made
     }
 
-    /// Notes a size, and lets go of the oldest where there is more than `room`.
-    fn keep(&self, name: &str, size: usize, room: usize) {
+    /// Notes a size; where there is more than `room`, lets go of other files, the oldest first, then of what just came.
+    fn keep(&self, (file, part): (&str, u32), size: usize, room: usize) {
         let mut kept = self.kept();
-        if let Some(entry) = kept.iter_mut().find(|entry| entry.name == name) {
+        if let Some(entry) = kept.iter_mut().find(|entry| entry.is(file, part)) {
             entry.size = size;
         }
         let mut used: usize = kept.iter().map(|entry| entry.size).sum();
-        while used > room
-            && let Some(entry) = kept.pop_front()
-        {
-            used -= entry.size;
+        while used > room {
+            let other = kept.iter().position(|entry| entry.file != file);
+            let own = || kept.iter().position(|entry| entry.is(file, part));
+            match other.or_else(own).and_then(|index| kept.remove(index)) {
+                Some(entry) => used -= entry.size,
+                None => break,
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_room_together_is_kept_in_part() {
+        let cache = Cache::default();
+        let read = |file: &str, parts: u32, size: usize| -> u32 {
+            let mut made = 0;
+            for part in 0..parts {
+                let make = || {
+                    made += 1;
+                    Ok((part, size))
+                };
+                let found = cache.get((file, part), 10, make);
+                assert_eq!(*found.expect("it is made"), part);
+            }
+            made
+        };
+        assert_eq!(read("old", 2, 5), 2);
+        assert_eq!(read("old", 2, 5), 0);
+        // Three parts of 4 where 10 have room: two stay, in each turn.
+        assert_eq!(read("new", 3, 4), 3);
+        assert_eq!(read("new", 3, 4), 1);
+        assert_eq!(read("new", 3, 4), 1);
+        assert_eq!(read("old", 2, 5), 2);
+        assert_eq!(read("large", 1, 11), 1);
+        assert_eq!(read("large", 1, 11), 1);
     }
 }

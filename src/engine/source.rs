@@ -11,6 +11,7 @@ use std::io::Read;
 use std::io::Seek;
 use std::io::SeekFrom;
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -219,7 +220,7 @@ impl<R: Read + Seek> NfcapdFile<R> {
         threads: NonZeroUsize,
         mut context: Context,
         map: impl Fn(&Block) -> T + Sync,
-        mut sink: impl FnMut(T),
+        mut sink: impl FnMut(T) -> ControlFlow<()>,
     ) -> io::Result<Context> {
         loop {
             let wave = self.read_wave(threads.get().saturating_mul(2))?;
@@ -240,9 +241,10 @@ impl<R: Read + Seek> NfcapdFile<R> {
                     context: context.clone(),
                 });
             }
-            parallel::map(threads, &blocks, &map)
-                .into_iter()
-                .for_each(&mut sink);
+            let mapped = parallel::map(threads, &blocks, &map);
+            if mapped.into_iter().try_for_each(&mut sink).is_break() {
+                return Ok(context);
+            }
         }
     }
 

@@ -4,10 +4,13 @@
 //! what it works on comes as rows, never from the index of a partition. [`TaskSpec`] is serialised whole, and is its whole wire format.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::path::Component;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 use arrow::array::Array as _;
 use arrow::array::RecordBatch;
@@ -233,6 +236,15 @@ struct Place {
     spool: Option<Arc<Spool>>,
 }
 
+/// Lives as long as work on another thread is waited for, which does not end with whoever waits; then sets what that thread looks at.
+struct Wait(Arc<AtomicBool>);
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 async fn work(
     spec: Arc<TaskSpec>,
     batch: RecordBatch,
@@ -246,7 +258,10 @@ async fn work(
         }
         TaskSpec::Ingest(_) | TaskSpec::Fold(_) => {
             // Hours of decoding must not hold the thread that other tasks wait for.
-            let done = tokio::task::spawn_blocking(move || work_long(&spec, &batch, &place));
+            let wait = Wait(Arc::default());
+            let is_over = Arc::clone(&wait.0);
+            let done =
+                tokio::task::spawn_blocking(move || work_long(&spec, &batch, (&place, &is_over)));
             done.await.map_err(external)?
         }
     }
@@ -255,11 +270,11 @@ async fn work(
 fn work_long(
     spec: &TaskSpec,
     batch: &RecordBatch,
-    place: &Place,
+    (place, is_over): (&Place, &AtomicBool),
 ) -> Result<Vec<RecordBatch>, DataFusionError> {
     match (spec, &place.store) {
         (TaskSpec::Ingest(spec), Some(store)) => {
-            Ok(vec![ingest_batch(spec, batch, (place, store))?])
+            Ok(vec![ingest_batch(spec, batch, (place, store), is_over)?])
         }
         (TaskSpec::Fold(spec), Some(store)) => {
             let cache = place.spool.as_ref().map_or(0, |spool| spool.cache_bytes);
@@ -273,6 +288,7 @@ fn ingest_batch(
     spec: &IngestSpec,
     batch: &RecordBatch,
     (place, store): (&Place, &Store),
+    is_over: &AtomicBool,
 ) -> Result<RecordBatch, DataFusionError> {
     let splits: Vec<Split> = of_texts(batch)?;
     let mut done = Vec::with_capacity(splits.len());
@@ -289,6 +305,10 @@ fn ingest_batch(
         };
         let report = ingest::run(store, spec, split, &mut |bytes, records| {
             place.progress.add(bytes, records);
+            match is_over.load(Ordering::Relaxed) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
         });
         if place.spool.is_some() && spec.deliver.is_some() {
             // What a split that failed has left: its folder is not used again.

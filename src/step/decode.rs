@@ -76,7 +76,8 @@ pub(super) async fn decode(context: &Context<'_>, inputs: &Inputs) -> Result<Tot
     let Context { config, period, .. } = *context;
     let store = context.store;
     settle(store, inputs, config.ingest.settle_ms, (context.now)())?;
-    let splits = pieces::cut(store, &inputs.files, config.ingest.split_bytes);
+    let splits =
+        pieces::cut(store, &inputs.files, config.ingest.split_bytes).map_err(StepError::Ingest)?;
     context.events.line(&format!(
         "ingest: {period}, files: {}, bytes: {}, splits: {}",
         inputs.files.len(),

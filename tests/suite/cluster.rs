@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::fs::File;
+use std::io::Read as _;
+use std::io::Write as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -309,35 +311,33 @@ fn a_pool_outlives_its_drivers_and_its_workers() {
 #[test]
 fn a_frozen_worker_counts_nowhere() {
     let site = Site::new();
-    let once = site.path("frozen");
-    let frozen = [
-        ("KLIEG_STOP_AT", "before a task: decode and write"),
-        ("KLIEG_ONCE", once.to_str().unwrap()),
-    ];
-    let workers = [
-        site.worker("w1", &[], &frozen),
-        site.worker("w2", &[], &frozen),
-    ];
-    let told = site
-        .run(&["--cluster", "p", "--min-workers", "2", "--steps", "ingest"])
-        .output();
-    let (code, told) = text(&told.unwrap());
-    assert_eq!(code, Some(0), "{told}");
-    assert!(told.contains("begun again"), "{told}");
-    let is_stopped = |worker: &&Worker| {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", worker.serving()));
-        stat.is_ok_and(|stat| stat.rsplit_once(") ").unwrap().1.starts_with('T'))
-    };
-    let before = site.warehouse.published();
-    if let Some(stopped) = workers.iter().find(is_stopped) {
-        let process = stopped.serving();
-        signal("-CONT", &process);
-        wait_for("an end of it", || !is_alive(&process));
+    for (number, work) in STAGES.iter().enumerate() {
+        let once = site.path(&format!("frozen-{number}"));
+        let before = format!("before a task: {work}");
+        let frozen = [
+            ("KLIEG_STOP_AT", before.as_str()),
+            ("KLIEG_ONCE", once.to_str().unwrap()),
+        ];
+        let workers = [
+            site.worker("w1", &[], &frozen),
+            site.worker("w2", &[], &frozen),
+        ];
+        let run = site.run(&["--cluster", "p", "--min-workers", "2"]).output();
+        let (code, told) = text(&run.unwrap());
+        assert_eq!(code, Some(0), "{work}: {told}");
+        assert!(told.contains("begun again"), "{work}: {told}");
+        let is_stopped = |worker: &&Worker| {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", worker.serving()));
+            stat.is_ok_and(|stat| stat.rsplit_once(") ").unwrap().1.starts_with('T'))
+        };
+        if let Some(stopped) = workers.iter().find(is_stopped) {
+            let process = stopped.serving();
+            signal("-CONT", &process);
+            wait_for("an end of it", || !is_alive(&process));
+        }
+        drop(workers);
+        site.check(&told);
     }
-    assert!(before == site.warehouse.published(), "{told}");
-    drop(workers);
-    let told = text(&site.run(&[]).output().unwrap()).1;
-    site.check(&told);
 }
 
 #[test]
@@ -410,11 +410,9 @@ fn what_keeps_workers_and_drivers_apart_is_said() {
     drop(lost);
     let other = site.path("other build");
     fs::copy(env!("CARGO_BIN_EXE_klieg"), &other).unwrap();
-    std::io::Write::write_all(
-        &mut File::options().append(true).open(&other).unwrap(),
-        b"x",
-    )
-    .unwrap();
+    let mut longer = File::options().append(true).open(&other).unwrap();
+    longer.write_all(b"x").unwrap();
+    drop(longer);
     let log = site.path("other.log");
     let root = format!("warehouse={}", site.path("").display());
     let work = format!("work_dir={}", site.path("other").display());
@@ -426,7 +424,7 @@ fn what_keeps_workers_and_drivers_apart_is_said() {
     fails(
         &with(&["--cluster", "p"]),
         6,
-        &["no worker has dialled", "of this build"],
+        &["no worker has dialled; worker ", "is klieg"],
     );
     let told = fs::read_to_string(&log).unwrap();
     stranger.kill().unwrap();
@@ -544,6 +542,16 @@ fn a_full_disk_takes_its_worker_out() {
     site.check(&told);
 }
 
+/// What a worker answers about itself.
+fn ask(port: u16, path: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let question = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(question.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 #[test]
 fn every_port_is_closed_to_strangers() {
     let site = Site::new();
@@ -570,6 +578,16 @@ fn every_port_is_closed_to_strangers() {
     let [[of_driver], [of_worker]] = [&ports[0][..], &ports[1][..]] else {
         panic!("{ports:?}");
     };
+    worker.wait_told(": decode and write");
+    let [of_parent] = listening(&[worker.child.id().to_string()])[..] else {
+        panic!("{}", worker.told());
+    };
+    for (name, answer) in call_all(of_parent, Shown::Plain, &agent) {
+        assert!(answer.is_err(), "{name}");
+    }
+    assert!(ask(of_parent, "/healthz").ends_with("ok\n"));
+    assert!(ask(of_parent, "/metrics").contains("klieg_worker_serving 1"));
+    assert!(ask(of_parent, "/").starts_with("HTTP/1.1 404"));
     let forged = forged_authority();
     for port in [*of_driver, *of_worker] {
         for shown in [Shown::Plain, Shown::Nameless, Shown::Of(&forged)] {

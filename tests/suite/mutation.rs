@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Cursor;
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use klieg::engine::source;
@@ -25,6 +26,7 @@ fn decode(bytes: &[u8]) -> Result<(u64, u64), source::Error> {
     file.for_each_block(NonZeroUsize::MIN, start, count, |(flows, rejects)| {
         total.0 += flows;
         total.1 += rejects;
+        ControlFlow::Continue(())
     })?;
     Ok(total)
 }

@@ -202,8 +202,9 @@ impl Cluster {
             }
             if !is_told && start.elapsed() > Duration::from_secs(2) {
                 tell(&format!(
-                    "cluster: waiting for workers, {} of {wanted} are there",
-                    members.len()
+                    "cluster: waiting for workers, {} of {wanted} are there: {}",
+                    members.len(),
+                    self.saw()
                 ));
                 is_told = true;
             }
@@ -218,20 +219,25 @@ impl Cluster {
         let barred: Vec<_> = barred
             .map(|member| format!("{}: {}", member.address, member.barred))
             .collect();
+        let refused = self.membership.as_ref().map(Membership::refusals);
+        let refused = refused.unwrap_or_default();
         let told = match &self.membership {
             Some(_) => "the pool file is written",
             None => "they were started",
         };
-        match (all.len(), barred.len()) {
-            (0, _) => format!(
+        match all.len() {
+            0 if !refused.is_empty() => {
+                format!("{told}, and no worker has dialled; {}", refused.join("; "))
+            }
+            0 => format!(
                 "{told}, and no worker has dialled: do workers of this pool, of this build and of this user run, and does a firewall let them reach port {}?",
                 self.scheduler.scheduler_endpoint
             ),
-            (dialled, 0) => format!("{told}, and {dialled} workers have dialled"),
-            (dialled, _) => format!(
-                "{told}, and {dialled} workers have dialled; {}",
-                barred.join("; ")
-            ),
+            dialled => {
+                let all = [format!("{told}, and {dialled} workers have dialled")];
+                let all: Vec<_> = all.into_iter().chain(barred).chain(refused).collect();
+                all.join("; ")
+            }
         }
     }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -39,6 +41,8 @@ pub(super) struct State {
     pub(super) is_unfit: AtomicBool,
     /// Lets the driver be asked at once, to be told of a task that is done and for another.
     pub(super) ask: Notify,
+    /// What the last task does.
+    work: Mutex<String>,
 }
 
 /// Makes sure that tasks can be done here.
@@ -70,6 +74,9 @@ pub(super) struct Fitness {
     pub(super) id: String,
     /// Memory of one task.
     pub(super) memory_bytes: u64,
+    /// The driver's run, and where a line goes.
+    pub(super) run: String,
+    pub(super) tell: fn(&str),
 }
 
 impl ExecutionEngine for Checked {
@@ -85,6 +92,7 @@ impl ExecutionEngine for Checked {
     ) -> Result<Arc<dyn QueryStageExecutor>, DataFusionError> {
         paths::check(&self.place.store, plan.as_ref())?;
         let work = work(plan.as_ref());
+        self.place.tell_stage((&job, stage), &work);
         let inner = self
             .engine
             .create_query_stage_exec(job, stage, task, partitions, plan, work_dir, config)?;
@@ -176,6 +184,22 @@ impl QueryStageExecutor for Watched {
 }
 
 impl Fitness {
+    /// Says for which stage it works, where that does something else than the one before: training has hundreds of them.
+    fn tell_stage(&self, (job, stage): (&JobId, usize), work: &str) {
+        let mut last = self
+            .state
+            .work
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if *last != work {
+            work.clone_into(&mut last);
+            (self.tell)(&format!(
+                "run {}: stage {stage} of job {job}: {work}",
+                self.run
+            ));
+        }
+    }
+
     /// Looks whether a task failed because of this machine; then the worker leaves, and says so.
     fn explain(&self, error: DataFusionError) -> DataFusionError {
         let message = error.to_string();

@@ -57,8 +57,6 @@ pub struct Member {
     seen: Instant,
     #[serde(skip)]
     called: Option<Instant>,
-    #[serde(skip)]
-    handed: Handed,
 }
 
 /// A task that failed.
@@ -77,6 +75,8 @@ pub(super) struct Members {
     auth: Auth,
     timeout: Duration,
     known: Mutex<BTreeMap<String, Member>>,
+    /// Of those: what they have in hand.
+    handed: Mutex<BTreeMap<String, Handed>>,
     failed: Mutex<BTreeMap<String, Vec<FailedTask>>>,
     /// Workers that were lost, in order.
     losses: Mutex<Vec<String>>,
@@ -93,6 +93,7 @@ impl Members {
             auth,
             timeout,
             known: Mutex::default(),
+            handed: Mutex::default(),
             failed: Mutex::default(),
             losses: Mutex::default(),
         }
@@ -119,10 +120,15 @@ impl Members {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn handed(&self) -> MutexGuard<'_, BTreeMap<String, Handed>> {
+        self.handed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Workers that have asked for work within the time-out.
     pub(super) fn list(&self) -> Vec<Member> {
         let mut known = self.known();
         known.retain(|_, member| member.seen.elapsed() < self.timeout);
+        self.handed().retain(|id, _| known.contains_key(id));
         let seen = |member: &Member| Member {
             silent_s: member.seen.elapsed().as_secs_f64(),
             ..member.clone()
@@ -217,27 +223,24 @@ impl Members {
 
     /// Notes the tasks that a worker gets.
     fn hand_out(&self, id: &str, tasks: &[proto::TaskDefinition]) {
-        if let Some(member) = self.known().get_mut(id) {
-            member.handed.add(tasks);
-        }
+        self.handed().entry(id.to_owned()).or_default().add(tasks);
     }
 
     /// Notes what a worker says of its tasks, and a loss where some never reached it.
     fn settle(&self, params: &proto::PollWorkParams, id: &str, is_running: impl Fn(&str) -> bool) {
-        let mut known = self.known();
-        let Some(member) = known.get_mut(id) else {
+        let known = self.known();
+        let Some(Member { slots, address, .. }) = known.get(id) else {
             return;
         };
-        member.handed.settle(&params.task_status);
-        let slots = (params.num_free_vcores, member.slots);
-        let lost = member.handed.lost(slots, Instant::now(), is_running);
+        let mut all = self.handed();
+        let handed = all.entry(id.to_owned()).or_default();
+        handed.settle(&params.task_status);
+        let slots = (params.num_free_vcores, *slots);
+        let lost = handed.lost(slots, Instant::now(), is_running);
         if lost > 0 {
-            let text = format!(
-                "worker {} never got {lost} of its tasks, or what it said of them was lost",
-                member.address
-            );
-            drop(known);
-            self.note_loss(text);
+            self.note_loss(format!(
+                "worker {address} never got {lost} of its tasks, or what it said of them was lost"
+            ));
         }
     }
 
@@ -293,7 +296,6 @@ fn member(registration: &proto::ExecutorRegistration) -> Member {
         silent_s: 0.0,
         seen: Instant::now(),
         called: None,
-        handed: Handed::default(),
     }
 }
 

@@ -158,12 +158,15 @@ impl Cluster {
                 self.members.note_loss(text);
             }
         }
-        for member in self.members.admitted() {
-            if member.silent_s > SILENT.as_secs_f64() && self.members.is_gone(&member).await {
-                self.members.forget(&member.id);
-                let text = format!("worker {} is gone", member.address);
-                self.members.note_loss(text);
-            }
+        let mut silent = self.members.admitted();
+        silent.retain(|member| member.silent_s > SILENT.as_secs_f64());
+        // All at once: each call may take a second.
+        let calls = silent.iter().map(|member| self.members.is_gone(member));
+        let gone = futures::future::join_all(calls).await;
+        for (member, _) in silent.iter().zip(gone).filter(|(_, is_gone)| *is_gone) {
+            self.members.forget(&member.id);
+            let text = format!("worker {} is gone", member.address);
+            self.members.note_loss(text);
         }
         None
     }

@@ -29,6 +29,7 @@ mod lazy;
 mod parent;
 mod paths;
 mod pool;
+mod refusals;
 mod seek;
 mod watch;
 mod worker;

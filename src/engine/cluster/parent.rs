@@ -14,6 +14,7 @@ use crate::engine::cluster::children::ChildProcess;
 use crate::engine::cluster::lazy::check_host;
 use crate::engine::cluster::pool::Keys;
 use crate::engine::cluster::pool::Rendezvous;
+use crate::engine::cluster::refusals;
 use crate::engine::cluster::seek::Seek;
 use crate::engine::cluster::worker::Order;
 use crate::store::Store;
@@ -97,6 +98,11 @@ pub fn look_for_drivers(
                     env!("CARGO_PKG_VERSION"),
                     build()
                 );
+                if told != text
+                    && let Seek::Pool(name) = &place.seek
+                {
+                    refusals::leave(store, name, run);
+                }
                 tell_once(&mut told, &text, tell);
             }
             Ok(Some(found)) => {

@@ -22,6 +22,7 @@ use crate::engine::cluster::ClusterError;
 use crate::engine::cluster::auth::Auth;
 use crate::engine::cluster::auth::Authority;
 use crate::engine::cluster::auth::build;
+use crate::engine::cluster::refusals;
 use crate::store::DayLock;
 use crate::store::LockError;
 use crate::store::Store;
@@ -182,7 +183,8 @@ fn check_owner(path: &Path) -> Result<(), String> {
     }
 }
 
-fn folder(store: &Store) -> PathBuf {
+/// Where pool files are.
+pub(super) fn folder(store: &Store) -> PathBuf {
     store.work_area().join("pools")
 }
 
@@ -246,12 +248,19 @@ impl Membership {
                 lock => break lock.map_err(ClusterError::Busy)?,
             }
         };
+        // What a killed driver has not removed.
+        refusals::remove(store, name);
         Ok(Self {
             store: store.clone(),
             name: name.to_owned(),
             run: run.to_owned(),
             _lock: lock,
         })
+    }
+
+    /// Returns which workers have refused to work for this run, and why.
+    pub(super) fn refusals(&self) -> Vec<String> {
+        refusals::list(&self.store, (&self.name, &self.run))
     }
 
     /// Tells workers where the driver listens; the port is open.
@@ -265,6 +274,7 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
+        refusals::remove(&self.store, &self.name);
         retract(&self.store, &self.name, &self.run);
     }
 }

@@ -164,6 +164,7 @@ struct Served<'a> {
     store: &'a Store,
     state: Arc<State>,
     id: String,
+    tell: fn(&str),
 }
 
 async fn session(
@@ -196,6 +197,7 @@ async fn session(
         store,
         state: Arc::default(),
         id: format!("{}-{own_port}", std::process::id()),
+        tell,
     };
     let executor = Arc::new(served.executor(&auth, &shuffles, u32::from(own_port))?);
     let server = answer(&auth, listener, (&executor, most))?;
@@ -228,7 +230,7 @@ async fn session(
     polls.abort();
     server.abort();
     drop(std::fs::remove_dir_all(&order.work_dir));
-    served.tell_end(why, tell)
+    served.tell_end(why)
 }
 
 /// How long the driver may take to hear that this worker leaves.
@@ -316,6 +318,8 @@ impl Served<'_> {
                 state: Arc::clone(&self.state),
                 id: self.id.clone(),
                 memory_bytes: budget.slot,
+                run: order.rendezvous.run.clone(),
+                tell: self.tell,
             }),
         });
         Ok(Executor::new(
@@ -330,9 +334,9 @@ impl Served<'_> {
         ))
     }
 
-    fn tell_end(&self, why: &str, tell: fn(&str)) -> Result<(), ClusterError> {
+    fn tell_end(&self, why: &str) -> Result<(), ClusterError> {
         let State { done, failed, .. } = &*self.state;
-        tell(&format!(
+        (self.tell)(&format!(
             "run {}: {why}; {} tasks done, {} failed",
             self.order.rendezvous.run,
             done.load(Ordering::Relaxed),

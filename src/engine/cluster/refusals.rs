@@ -1,0 +1,87 @@
+//! What workers of another build leave for the driver to read, since they cannot dial it: a small file each beside the pool file.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::engine::cluster::auth::build;
+use crate::engine::cluster::pool;
+use crate::store::Store;
+
+/// Files that a driver reads at most, and bytes of a text of one: anybody may have written them who can write to the warehouse.
+const FILES_READ: usize = 20;
+const TEXT_MAX: usize = 100;
+
+/// A worker that does not work for a run.
+#[derive(Deserialize, Serialize)]
+struct Refusal {
+    run: String,
+    host: String,
+    process: u32,
+    version: String,
+    build: String,
+}
+
+fn prefix(pool: &str) -> String {
+    format!("{pool}.refused-")
+}
+
+/// Leaves word that this worker is of another build than the driver of a run. A failure is not told: the worker's own log says all.
+pub(super) fn leave(store: &Store, pool: &str, run: &str) {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = plain(&host);
+    let process = std::process::id();
+    let path = pool::folder(store).join(format!("{}{host}-{process}", prefix(pool)));
+    let refusal = Refusal {
+        run: run.to_owned(),
+        host,
+        process,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        build: build().to_owned(),
+    };
+    let text = serde_json::to_vec(&refusal).unwrap_or_default();
+    drop(store.files().put(&path, &text));
+}
+
+/// Returns what workers have left for a run.
+pub(super) fn list(store: &Store, (pool, run): (&str, &str)) -> Vec<String> {
+    let files = files(store, pool).into_iter().take(FILES_READ);
+    let texts = files.filter_map(|path| store.read(&path).ok().flatten());
+    let refusals = texts.filter_map(|text| serde_json::from_slice::<Refusal>(&text).ok());
+    refusals
+        .filter(|refusal| refusal.run == run)
+        .map(|refusal| {
+            format!(
+                "worker {} on {} is klieg {} build {}, this is {} build {}: install the same program on all nodes",
+                refusal.process,
+                plain(&refusal.host),
+                plain(&refusal.version),
+                plain(&refusal.build),
+                env!("CARGO_PKG_VERSION"),
+                build()
+            )
+        })
+        .collect()
+}
+
+/// Removes what workers have left for earlier runs.
+pub(super) fn remove(store: &Store, pool: &str) {
+    for path in files(store, pool) {
+        drop(store.files().remove(&path));
+    }
+}
+
+fn files(store: &Store, pool: &str) -> Vec<PathBuf> {
+    let entries = store.list(&pool::folder(store)).unwrap_or_default();
+    let of_pool = entries
+        .into_iter()
+        .filter(|entry| entry.name().starts_with(&prefix(pool)));
+    of_pool.map(|entry| entry.path).collect()
+}
+
+/// A text of someone else, fit for a terminal.
+fn plain(text: &str) -> String {
+    let allowed = |symbol: &char| symbol.is_ascii_alphanumeric() || "-._+".contains(*symbol);
+    text.chars().filter(allowed).take(TEXT_MAX).collect()
+}
