@@ -72,6 +72,9 @@ pub struct Cluster {
     runtime: Option<Runtime>,
 }
 
+/// Workers look for a driver every second or two; one that has waited longer says what it sees.
+const TELL_AFTER: Duration = Duration::from_secs(5);
+
 impl Cluster {
     pub(super) fn start(lazy: &Lazy, tell: &(dyn Fn(&str) + Sync)) -> Result<Self, ClusterError> {
         let Lazy {
@@ -200,7 +203,7 @@ impl Cluster {
                     saw: ended.unwrap_or_else(|| self.saw()),
                 });
             }
-            if !is_told && start.elapsed() > Duration::from_secs(2) {
+            if !is_told && start.elapsed() > TELL_AFTER {
                 tell(&format!(
                     "cluster: waiting for workers, {} of {wanted} are there: {}",
                     members.len(),
