@@ -311,33 +311,35 @@ fn a_pool_outlives_its_drivers_and_its_workers() {
 #[test]
 fn a_frozen_worker_counts_nowhere() {
     let site = Site::new();
-    for (number, work) in STAGES.iter().enumerate() {
-        let once = site.path(&format!("frozen-{number}"));
-        let before = format!("before a task: {work}");
-        let frozen = [
-            ("KLIEG_STOP_AT", before.as_str()),
-            ("KLIEG_ONCE", once.to_str().unwrap()),
-        ];
-        let workers = [
-            site.worker("w1", &[], &frozen),
-            site.worker("w2", &[], &frozen),
-        ];
-        let run = site.run(&["--cluster", "p", "--min-workers", "2"]).output();
-        let (code, told) = text(&run.unwrap());
-        assert_eq!(code, Some(0), "{work}: {told}");
-        assert!(told.contains("begun again"), "{work}: {told}");
-        let is_stopped = |worker: &&Worker| {
-            let stat = fs::read_to_string(format!("/proc/{}/stat", worker.serving()));
-            stat.is_ok_and(|stat| stat.rsplit_once(") ").unwrap().1.starts_with('T'))
-        };
-        if let Some(stopped) = workers.iter().find(is_stopped) {
-            let process = stopped.serving();
-            signal("-CONT", &process);
-            wait_for("an end of it", || !is_alive(&process));
-        }
-        drop(workers);
-        site.check(&told);
+    let once = site.path("frozen");
+    let frozen = [
+        ("KLIEG_STOP_AT", "before a task: decode and write"),
+        ("KLIEG_ONCE", once.to_str().unwrap()),
+    ];
+    let workers = [
+        site.worker("w1", &[], &frozen),
+        site.worker("w2", &[], &frozen),
+    ];
+    let told = site
+        .run(&["--cluster", "p", "--min-workers", "2", "--steps", "ingest"])
+        .output();
+    let (code, told) = text(&told.unwrap());
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("begun again"), "{told}");
+    let is_stopped = |worker: &&Worker| {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", worker.serving()));
+        stat.is_ok_and(|stat| stat.rsplit_once(") ").unwrap().1.starts_with('T'))
+    };
+    let before = site.warehouse.published();
+    if let Some(stopped) = workers.iter().find(is_stopped) {
+        let process = stopped.serving();
+        signal("-CONT", &process);
+        wait_for("an end of it", || !is_alive(&process));
     }
+    assert!(before == site.warehouse.published(), "{told}");
+    drop(workers);
+    let told = text(&site.run(&[]).output().unwrap()).1;
+    site.check(&told);
 }
 
 #[test]
