@@ -65,8 +65,8 @@ pub(super) struct Args {
     /// How long tasks that run may go on after SIGTERM
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time)]
     grace: Duration,
-    /// Address of /healthz and /metrics (Prometheus), or off; port 0 for any. Told on stderr; unless given 127.0.0.1:9810, or any
-    /// other port where that is taken
+    /// Address of /healthz and /metrics (Prometheus), or off; port 0 for any, told on stderr. Unless given, 127.0.0.1:9810, or
+    /// any other port where that is taken
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = parse_status)]
     status: Option<Status>,
     /// Serve the one driver run of which standard input tells

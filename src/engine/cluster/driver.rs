@@ -228,20 +228,15 @@ impl Cluster {
             Some(_) => "the pool file is written",
             None => "they were started",
         };
-        match all.len() {
-            0 if !refused.is_empty() => {
-                format!("{told}, and no worker has dialled; {}", refused.join("; "))
-            }
-            0 => format!(
+        let dialled = match (all.len(), refused.is_empty()) {
+            (0, true) => format!(
                 "{told}, and no worker has dialled: do workers of this pool, of this build and of this user run, and does a firewall let them reach port {}?",
                 self.scheduler.scheduler_endpoint
             ),
-            dialled => {
-                let all = [format!("{told}, and {dialled} workers have dialled")];
-                let all: Vec<_> = all.into_iter().chain(barred).chain(refused).collect();
-                all.join("; ")
-            }
-        }
+            (0, false) => format!("{told}, and no worker has dialled"),
+            (dialled, _) => format!("{told}, and {dialled} workers have dialled"),
+        };
+        [vec![dialled], barred, refused].concat().join("; ")
     }
 }
 

@@ -1,16 +1,17 @@
 //! What workers of another build leave for the driver to read, since they cannot dial it: a small file each beside the pool file.
 
-use std::path::PathBuf;
-
 use serde::Deserialize;
 use serde::Serialize;
 
 use crate::engine::cluster::auth::build;
 use crate::engine::cluster::pool;
 use crate::store::Store;
+use crate::store::files::Entry;
 
-/// Files that a driver reads at most, and bytes of a text of one: anybody may have written them who can write to the warehouse.
+/// Files that a driver reads at most, bytes of one, and characters of a text of it: anybody may have written them who can write to the
+/// warehouse.
 const FILES_READ: usize = 20;
+const FILE_BYTES_MAX: u64 = 4096;
 const TEXT_MAX: usize = 100;
 
 /// A worker that does not work for a run.
@@ -46,8 +47,10 @@ pub(super) fn leave(store: &Store, pool: &str, run: &str) {
 
 /// Returns what workers have left for a run.
 pub(super) fn list(store: &Store, (pool, run): (&str, &str)) -> Vec<String> {
-    let files = files(store, pool).into_iter().take(FILES_READ);
-    let texts = files.filter_map(|path| store.read(&path).ok().flatten());
+    let files = files(store, pool).into_iter();
+    let small = files.filter(|entry| entry.bytes <= FILE_BYTES_MAX);
+    let small = small.take(FILES_READ);
+    let texts = small.filter_map(|entry| store.read(&entry.path).ok().flatten());
     let refusals = texts.filter_map(|text| serde_json::from_slice::<Refusal>(&text).ok());
     refusals
         .filter(|refusal| refusal.run == run)
@@ -67,17 +70,15 @@ pub(super) fn list(store: &Store, (pool, run): (&str, &str)) -> Vec<String> {
 
 /// Removes what workers have left for earlier runs.
 pub(super) fn remove(store: &Store, pool: &str) {
-    for path in files(store, pool) {
-        drop(store.files().remove(&path));
+    for entry in files(store, pool) {
+        drop(store.files().remove(&entry.path));
     }
 }
 
-fn files(store: &Store, pool: &str) -> Vec<PathBuf> {
-    let entries = store.list(&pool::folder(store)).unwrap_or_default();
-    let of_pool = entries
-        .into_iter()
-        .filter(|entry| entry.name().starts_with(&prefix(pool)));
-    of_pool.map(|entry| entry.path).collect()
+fn files(store: &Store, pool: &str) -> Vec<Entry> {
+    let mut entries = store.list(&pool::folder(store)).unwrap_or_default();
+    entries.retain(|entry| entry.name().starts_with(&prefix(pool)));
+    entries
 }
 
 /// A text of someone else, fit for a terminal.
