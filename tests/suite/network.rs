@@ -6,11 +6,14 @@ use std::fs;
 use std::io::BufRead as _;
 use std::io::BufReader;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::Child;
 use std::process::ChildStdin;
 use std::process::ChildStdout;
 use std::process::Command;
 use std::process::Stdio;
+use std::time::Duration;
+use std::time::Instant;
 
 use crate::cluster::Site;
 use crate::cluster::Worker;
@@ -129,31 +132,51 @@ fn what_a_worker_does_while_it_is_cut_off_counts_nowhere() {
         return;
     };
     let site = Site::new();
-    let file = site.path("go on");
-    let waits = [
-        ("KLIEG_WAIT_AT", "after a task: make words, count"),
-        ("KLIEG_WAIT_FOR", file.to_str().unwrap()),
-    ];
-    let cut = network.worker(&site, 2, &waits);
-    let other = network.worker(&site, 3, &[]);
+    // Whichever comes first to the end of a task is cut off in it.
+    let hosts = [2, 3].map(|host| {
+        let at = |what: &str| site.path(&format!("{what}{host}"));
+        let (go, once) = (at("go"), at("once"));
+        let waits = [
+            ("KLIEG_WAIT_AT", "after a task: make words, count"),
+            ("KLIEG_WAIT_FOR", go.to_str().unwrap()),
+            ("KLIEG_ONCE", once.to_str().unwrap()),
+        ];
+        let worker = network.worker(&site, host, &waits);
+        (host, worker, go, once)
+    });
     let mut run = network.run(&site);
     let log = site.path("run.log");
     let run = run
         .stderr(fs::File::create(&log).unwrap())
         .stdout(Stdio::null());
-    let run = run.spawn().unwrap();
+    let mut run = run.spawn().unwrap();
+    let first = || hosts.iter().position(|host| host.3.exists());
+    wait_in(&log, &mut run, "a task", || first().is_some());
+    let [cut, other] = [first().unwrap(), 1 - first().unwrap()];
+    network.tell(&format!("cut {}", hosts[cut].0));
+    fs::write(&hosts[other].2, "").unwrap();
     let told = || fs::read_to_string(&log).unwrap();
-    crate::cluster::wait_for("a task of the second stage", || {
-        told().contains("counting words")
+    wait_in(&log, &mut run, "another try", || {
+        told().contains("begun again")
     });
-    network.tell("cut 2");
-    crate::cluster::wait_for("another try", || told().contains("begun again"));
-    network.tell("join 2");
-    fs::write(&file, "").unwrap();
+    network.tell(&format!("join {}", hosts[cut].0));
+    fs::write(&hosts[cut].2, "").unwrap();
     let output = run.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", told());
     site.check(&told());
-    drop((cut, other));
+}
+
+/// Waits for what a run that has not ended does.
+#[track_caller]
+fn wait_in(log: &Path, run: &mut Child, what: &str, is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        let is_late = start.elapsed() > Duration::from_secs(90);
+        let is_over = run.try_wait().unwrap().is_some();
+        let told = || fs::read_to_string(log).unwrap();
+        assert!(!is_late && !is_over || is_so(), "no {what}: {}", told());
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]
