@@ -20,6 +20,7 @@
 
 pub mod catalog;
 pub mod cli;
+pub mod column;
 pub mod config;
 pub mod detect;
 pub mod engine;

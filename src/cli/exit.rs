@@ -7,12 +7,14 @@ use parquet::errors::ParquetError;
 use crate::catalog::MetastoreError;
 use crate::config;
 use crate::config::ConfError;
+use crate::detect::models::ModelError;
 use crate::engine::cluster::ClusterError;
 use crate::engine::ingest::IngestError;
 use crate::engine::source;
 use crate::job::DayError;
 use crate::job::JobError;
 use crate::job::RunError;
+use crate::ml::lda::CorpusError;
 use crate::ml::lda::ParamsError;
 use crate::step::StepError;
 use crate::store::LockError;
@@ -296,6 +298,11 @@ fn step_code(error: &StepError) -> u8 {
         StepError::Parquet { error, .. } | StepError::Ingest(IngestError::Write { error, .. }) => {
             parquet_code(error)
         }
+        StepError::Room(error)
+        | StepError::Corpus(CorpusError::Room(error))
+        | StepError::Model(
+            ModelError::Room(error) | ModelError::Corpus(CorpusError::Room(error)),
+        ) => write_code(&error.clone().into()),
         _ => FAILED,
     }
 }

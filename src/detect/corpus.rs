@@ -1,5 +1,11 @@
 //! Counts of a day as documents of words, and what is known of each pair.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::column::Column;
+use crate::column::Room;
+use crate::column::RoomError;
 use crate::engine::words::Pair;
 use crate::ml::lda::Corpus;
 use crate::ml::lda::CorpusError;
@@ -35,11 +41,11 @@ pub struct DayCorpus {
     /// Flows of each word.
     pub flows_of_word: Vec<u64>,
     /// Groups in the order of [`Corpus::pairs`].
-    pub groups: Vec<Group>,
+    pub groups: Column<Group>,
     /// Counts of every document.
     pub counts: Corpus,
     /// (key, IP) by key.
-    documents: Vec<(u64, u128)>,
+    documents: Column<(u64, u128)>,
 }
 
 /// Training documents, and the two halves of those held out.
@@ -57,34 +63,36 @@ impl DayCorpus {
     /// Makes documents of counts, which are sorted by IP.
     ///
     /// # Errors
-    /// More tokens than exact sums allow.
-    pub fn try_new(pairs: &[Pair]) -> Result<Self, CorpusError> {
-        let mut words: Vec<u64> = pairs.iter().map(|pair| pair.word).collect();
+    /// More tokens than exact sums allow, or there is no room.
+    pub fn try_new(pairs: &[Pair], room: &Arc<Room>) -> Result<Self, CorpusError> {
+        let words: HashSet<u64> = pairs.iter().map(|pair| pair.word).collect();
+        let mut words: Vec<u64> = words.into_iter().collect();
         words.sort_unstable();
-        words.dedup();
-        let documents = documents(pairs);
-        let mut by_ip: Vec<(u128, u64)> = documents.iter().map(|&(key, ip)| (ip, key)).collect();
+        let documents = documents(pairs, room)?;
+        let by_ip = documents.iter().map(|&(key, ip)| (ip, key));
+        let mut by_ip = Column::of(room, by_ip)?;
         by_ip.sort_unstable();
         let runs = pairs.chunk_by(|left, right| left.ip == right.ip);
-        let mut triples = Vec::with_capacity(pairs.len());
-        for (run, (_, key)) in runs.zip(by_ip) {
-            let triple = |pair: &Pair| (key, word_id(&words, pair.word), saturated(pair.count));
-            triples.extend(run.iter().map(triple));
-        }
-        let counts = Corpus::try_new(triples, words.len())?;
+        let triples = runs.zip(&by_ip).flat_map(|(run, &(_, key))| {
+            let words = &words;
+            let triple = move |pair: &Pair| (key, word_id(words, pair.word), saturated(pair.count));
+            run.iter().map(triple)
+        });
+        let counts = Corpus::try_new_in(room, triples, words.len())?;
+        drop(by_ip);
         let mut corpus = Self {
             hosts_of_word: vec![0; words.len()],
             flows_of_word: vec![0; words.len()],
             words,
-            groups: Vec::with_capacity(pairs.len()),
+            groups: Column::with_capacity(room, pairs.len())?,
             counts,
             documents,
         };
-        corpus.fill(pairs);
+        corpus.fill(pairs)?;
         Ok(corpus)
     }
 
-    fn fill(&mut self, pairs: &[Pair]) {
+    fn fill(&mut self, pairs: &[Pair]) -> Result<(), RoomError> {
         let mut document = (None, 0, 0);
         for (key, word, _) in self.counts.pairs() {
             if document.0 != Some(key) {
@@ -101,8 +109,15 @@ impl DayCorpus {
                 ip: document.1,
                 word,
                 flows: saturated(pair.count),
-            });
+            })?;
         }
+        Ok(())
+    }
+
+    /// Returns the room that it is in.
+    #[must_use]
+    pub fn room(&self) -> &Arc<Room> {
+        self.groups.room()
     }
 
     /// Returns D.
@@ -125,7 +140,7 @@ impl DayCorpus {
     /// Splits the documents, where there are enough to spare some; tokens of the held out ones are halved by random bits.
     ///
     /// # Errors
-    /// None that the whole corpus did not have.
+    /// There is no room; none else that the whole corpus did not have.
     pub fn hold_out(
         &self,
         per_cent: u64,
@@ -137,22 +152,24 @@ impl DayCorpus {
         } else {
             per_cent
         };
-        let mut parts = [Vec::new(), Vec::new(), Vec::new()];
-        for ((key, word, _), group) in self.counts.pairs().zip(&self.groups) {
-            let count = if presence { 1 } else { group.flows };
-            if rng::bits(seed, &[USE_HELD_OUT, key]) % 100 >= per_cent {
-                parts[0].push((key, word, count));
-                continue;
-            }
-            let half = rng::thin(seed, &[USE_HALF, key, u64::from(word)], count);
-            parts[1].push((key, word, half));
-            parts[2].push((key, word, count - half));
-        }
-        let [train, observed, held] = parts.map(|part| Corpus::try_new(part, self.words.len()));
+        let all = || {
+            let pairs = self.counts.pairs().zip(&self.groups);
+            pairs.map(|((key, word, _), group)| (key, word, if presence { 1 } else { group.flows }))
+        };
+        let is_spared = |key: u64| rng::bits(seed, &[USE_HELD_OUT, key]) % 100 < per_cent;
+        let spared = || all().filter(|&(key, ..)| is_spared(key));
+        let half = |key: u64, word: u32, count: u32| {
+            rng::thin(seed, &[USE_HALF, key, u64::from(word)], count)
+        };
+        let observed = || spared().map(|(key, word, count)| (key, word, half(key, word, count)));
+        let held =
+            || spared().map(|(key, word, count)| (key, word, count - half(key, word, count)));
+        let vocabulary = self.words.len();
+        let train = all().filter(|&(key, ..)| !is_spared(key));
         Ok(HeldOut {
-            train: train?,
-            observed: observed?,
-            held: held?,
+            train: Corpus::try_new_in(self.room(), train, vocabulary)?,
+            observed: Corpus::try_new_in(self.room(), observed(), vocabulary)?,
+            held: Corpus::try_new_in(self.room(), held(), vocabulary)?,
         })
     }
 }
@@ -171,14 +188,14 @@ fn key_of(ip: u128) -> u64 {
 }
 
 /// Document keys are hashes of addresses; where two are equal, the higher address takes the next free number.
-fn documents(pairs: &[Pair]) -> Vec<(u64, u128)> {
+fn documents(pairs: &[Pair], room: &Arc<Room>) -> Result<Column<(u64, u128)>, RoomError> {
     let runs = pairs.chunk_by(|left, right| left.ip == right.ip);
-    let mut documents: Vec<_> = runs.map(|run| (key_of(run[0].ip), run[0].ip)).collect();
+    let mut documents = Column::of(room, runs.map(|run| (key_of(run[0].ip), run[0].ip)))?;
     documents.sort_unstable();
     let mut least = 0;
-    for document in &mut documents {
+    for document in documents.iter_mut() {
         document.0 = document.0.max(least);
         least = document.0.saturating_add(1);
     }
-    documents
+    Ok(documents)
 }

@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::column::Column;
+use crate::column::RoomError;
 use crate::config::Suspicious;
 use crate::detect::corpus::DayCorpus;
 use crate::detect::corpus::HeldOut;
@@ -96,12 +98,12 @@ impl ModelReport {
 }
 
 /// Mean scores of each group, in the order of [`DayCorpus::groups`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Scores {
     /// p: presence models.
-    pub presence: Vec<f64>,
+    pub presence: Column<f64>,
     /// q: token models.
-    pub tokens: Vec<f64>,
+    pub tokens: Column<f64>,
 }
 
 /// Why there are no models.
@@ -110,6 +112,9 @@ pub enum ModelError {
     /// The documents.
     #[error(transparent)]
     Corpus(#[from] CorpusError),
+    /// Something has no room.
+    #[error(transparent)]
+    Room(#[from] RoomError),
     /// A parameter.
     #[error(transparent)]
     Params(#[from] ParamsError),
@@ -179,22 +184,22 @@ impl Trainer<'_> {
         .check()
     }
 
-    /// Trains every model of a kind; adds its mean score of each group to `scores`; `keep` gets each model. As many are trained at
-    /// the same time as there are threads, elsewhere all: models do not wait for each other, the threads of one model do.
+    /// Trains every model of a kind and returns the mean score of each group; `keep` gets each model. As many are trained at the same
+    /// time as there are threads, elsewhere all: models do not wait for each other, the threads of one model do.
     ///
     /// # Errors
-    /// Parameters, what `keep` says, or workers.
+    /// Parameters, room, what `keep` says, or workers.
     pub fn train<E: Elsewhere>(
         &self,
         kind: Kind,
-        scores: &mut Vec<f64>,
         (elsewhere, progress): (Option<&E>, &(dyn Fn(ModelEpoch) + Sync)),
         keep: &mut dyn FnMut(Kind, usize, Fit) -> Result<(), ModelError>,
-    ) -> Result<Vec<ModelReport>, E::Error> {
+    ) -> Result<(Column<f64>, Vec<ModelReport>), E::Error> {
         let models = self.models(kind);
-        scores.clear();
-        scores.resize(self.corpus.groups.len(), 0.0);
-        let presence = matches!(kind, Kind::Presence).then(|| self.corpus.counts.presence());
+        let presence = match kind {
+            Kind::Presence => Some(self.corpus.counts.presence().map_err(ModelError::from)?),
+            Kind::Tokens => None,
+        };
         let all = presence.as_ref().unwrap_or(&self.corpus.counts);
         let corpora = self
             .corpus
@@ -231,6 +236,8 @@ impl Trainer<'_> {
         let numbers: Vec<usize> = (0..models).collect();
         let fitted = parallel::map(at_once, &numbers, fit);
         let share = 1.0 / f64::from(u32::try_from(models).unwrap_or(1));
+        let scores = Column::filled(self.corpus.room(), 0.0, self.corpus.groups.len());
+        let mut scores = scores.map_err(ModelError::from)?;
         let mut reports = Vec::with_capacity(models);
         for (model, fitted) in numbers.into_iter().zip(fitted) {
             let (params, (report, fit)) = fitted?;
@@ -243,7 +250,7 @@ impl Trainer<'_> {
             keep(kind, model, fit)?;
             reports.push(report);
         }
-        Ok(reports)
+        Ok((scores, reports))
     }
 
     fn models(&self, kind: Kind) -> usize {

@@ -11,6 +11,8 @@
 
 use std::collections::HashSet;
 
+use crate::column::Column;
+use crate::column::RoomError;
 use crate::detect::corpus::DayCorpus;
 use crate::detect::models::Scores;
 use crate::word::flow::FlowWord;
@@ -34,7 +36,7 @@ pub struct Ranking {
     /// The mid-ranks of the groups of half B, from 1.
     pub score_b: Vec<f64>,
     /// By q, all groups.
-    pub by_p: Vec<u32>,
+    pub by_p: Column<u32>,
 }
 
 /// Returns −log2 p in bits.
@@ -59,13 +61,13 @@ pub fn host_share(hosts_of_word: u32, hosts: usize) -> f64 {
 
 /// Groups in the order of ties, so that a position breaks them.
 struct Ties {
-    groups: Vec<u32>,
+    groups: Column<u32>,
     /// Number of the IP at each position.
-    documents: Vec<u32>,
+    documents: Column<u32>,
 }
 
 impl Ties {
-    fn new(corpus: &DayCorpus) -> Self {
+    fn new(corpus: &DayCorpus) -> Result<Self, RoomError> {
         let texts: Vec<String> = corpus
             .words
             .iter()
@@ -77,35 +79,33 @@ impl Ties {
         for (position, &word) in (0..).zip(&by_text) {
             rank[word as usize] = position;
         }
-        let mut keyed: Vec<(u128, u32, u32)> = (0..)
-            .zip(&corpus.groups)
-            .map(|(index, group)| (group.ip, rank[group.word as usize], index))
-            .collect();
+        let room = corpus.room();
+        let keyed = corpus.groups.iter().zip(0..);
+        let keyed = keyed.map(|(group, index)| (group.ip, rank[group.word as usize], index));
+        let mut keyed: Column<(u128, u32, u32)> = Column::of(room, keyed)?;
         keyed.sort_unstable();
-        let mut documents = Vec::with_capacity(keyed.len());
+        let mut documents = Column::with_capacity(room, keyed.len())?;
         let (mut document, mut last) = (0, None);
         for &(ip, ..) in &keyed {
             if last.is_some_and(|last| last != ip) {
                 document += 1;
             }
             last = Some(ip);
-            documents.push(document);
+            documents.push(document)?;
         }
-        Self {
-            groups: keyed.into_iter().map(|entry| entry.2).collect(),
+        Ok(Self {
+            groups: Column::of(room, keyed.iter().map(|entry| entry.2))?,
             documents,
-        }
+        })
     }
 
     /// Returns positions by rising key.
-    fn sorted(&self, key: impl Fn(usize) -> f64) -> Vec<(f64, u32)> {
-        let groups = self.groups.iter().map(|&group| group as usize);
-        let mut keyed: Vec<(f64, u32)> = (0..)
-            .zip(groups)
-            .map(|(position, group)| (key(group), position))
-            .collect();
+    fn sorted(&self, key: impl Fn(usize) -> f64) -> Result<Column<(f64, u32)>, RoomError> {
+        let keyed = self.groups.iter().zip(0..);
+        let keyed = keyed.map(|(&group, position)| (key(group as usize), position));
+        let mut keyed = Column::of(self.groups.room(), keyed)?;
         sort(&mut keyed);
-        keyed
+        Ok(keyed)
     }
 
     fn group(&self, position: u32) -> u32 {
@@ -118,47 +118,59 @@ fn sort(keyed: &mut [(f64, u32)]) {
 }
 
 /// Ranks all groups; the list and the halves hold the first `limit`.
-#[must_use]
-pub fn rank(corpus: &DayCorpus, scores: &Scores, half_b_share: f64, limit: usize) -> Ranking {
-    let ties = Ties::new(corpus);
-    let (half_a, score_a) = half_a(corpus, scores, &ties, limit);
-    let by_q = ties.sorted(|group| scores.tokens[group]);
+///
+/// # Errors
+/// There is no room.
+pub fn rank(
+    corpus: &DayCorpus,
+    scores: &Scores,
+    half_b_share: f64,
+    limit: usize,
+) -> Result<Ranking, RoomError> {
+    let ties = Ties::new(corpus)?;
+    let (half_a, score_a) = half_a(corpus, scores, &ties, limit)?;
+    let by_q = ties.sorted(|group| scores.tokens[group])?;
     let (half_b, score_b) = if half_b_share > 0.0 {
-        half_b(corpus, scores, &ties, &by_q, limit)
+        half_b(corpus, scores, &ties, &by_q, limit)?
     } else {
         (Vec::new(), Vec::new())
     };
     let (list, halves) = alternate(&half_a, &half_b, half_b_share, limit);
-    Ranking {
+    let by_p = by_q.iter().map(|&(_, position)| ties.group(position));
+    Ok(Ranking {
         list,
         halves,
         half_a,
         score_a,
         half_b,
         score_b,
-        by_p: by_q
-            .into_iter()
-            .map(|(_, position)| ties.group(position))
-            .collect(),
-    }
+        by_p: Column::of(corpus.room(), by_p)?,
+    })
 }
 
-fn half_a(corpus: &DayCorpus, scores: &Scores, ties: &Ties, limit: usize) -> (Vec<u32>, Vec<f64>) {
+/// The first groups of an order, and their scores.
+type Half = (Vec<u32>, Vec<f64>);
+
+fn half_a(
+    corpus: &DayCorpus,
+    scores: &Scores,
+    ties: &Ties,
+    limit: usize,
+) -> Result<Half, RoomError> {
     let loud =
         |group: usize| bits(scores.presence[group]) + f64::from(corpus.groups[group].flows).log2();
-    let mut order = ties.sorted(|group| -loud(group));
-    let mut seen = vec![0_u32; corpus.hosts()];
-    for (key, position) in &mut order {
+    let mut order = ties.sorted(|group| -loud(group))?;
+    let mut seen = Column::filled(corpus.room(), 0_u32, corpus.hosts())?;
+    for (key, position) in order.iter_mut() {
         let before = &mut seen[ties.documents[*position as usize] as usize];
         *key += f64::from(1 + *before).log2();
         *before += 1;
     }
     sort(&mut order);
-    order.truncate(limit);
-    order
-        .into_iter()
-        .map(|(key, position)| (ties.group(position), -key))
-        .unzip()
+    let first = order.iter().take(limit);
+    Ok(first
+        .map(|&(key, position)| (ties.group(position), -key))
+        .unzip())
 }
 
 fn half_b(
@@ -167,14 +179,14 @@ fn half_b(
     ties: &Ties,
     by_q: &[(f64, u32)],
     limit: usize,
-) -> (Vec<u32>, Vec<f64>) {
+) -> Result<Half, RoomError> {
     let tokens: u64 = corpus.flows_of_word.iter().sum();
     let by_pmi = ties.sorted(|group| {
         let word = corpus.groups[group].word as usize;
         pmi(scores.tokens[group], corpus.flows_of_word[word], tokens)
-    });
-    let mut best = vec![f64::INFINITY; by_q.len()];
-    for order in [by_q, &by_pmi] {
+    })?;
+    let mut best = Column::filled(corpus.room(), f64::INFINITY, by_q.len())?;
+    for order in [by_q, &*by_pmi] {
         let mut start = 1.0;
         for run in order.chunk_by(|left, right| left.0 == right.0) {
             let length = f64::from(u32::try_from(run.len()).unwrap_or(u32::MAX));
@@ -186,13 +198,13 @@ fn half_b(
             }
         }
     }
-    let mut order: Vec<(f64, u32)> = best.into_iter().zip(0..).collect();
+    drop(by_pmi);
+    let mut order = Column::of(corpus.room(), best.iter().copied().zip(0..))?;
     sort(&mut order);
-    order.truncate(limit);
-    order
-        .into_iter()
-        .map(|(key, position)| (ties.group(position), key))
-        .unzip()
+    let first = order.iter().take(limit);
+    Ok(first
+        .map(|&(key, position)| (ties.group(position), key))
+        .unzip())
 }
 
 /// Takes from B as often as its share says, from A else; a group already taken is passed over. Returns the half of each too.

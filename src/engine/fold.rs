@@ -51,6 +51,8 @@ pub struct FoldSpec {
     pub document_pseudo_count: u32,
     /// The same.
     pub weight: u64,
+    /// Tokens of the corpus.
+    pub tokens: u64,
 }
 
 /// Where a shard lies: its number, its place in the list that was asked for, first byte, bytes.
@@ -107,6 +109,7 @@ fn fold(
     let step = EStep {
         document_pseudo_count: f32::from_bits(spec.document_pseudo_count),
         weight: f64::from_bits(spec.weight),
+        tokens: spec.tokens,
     };
     let mut reader = None;
     let mut sums = Sums::none(&topics);

@@ -107,6 +107,7 @@ impl<'a> Training<'a> {
             width: u32::try_from(width).unwrap_or(u32::MAX),
             document_pseudo_count: step.document_pseudo_count.to_bits(),
             weight: step.weight.to_bits(),
+            tokens: step.tokens,
         });
         Ok(Arc::new(TaskExec::new(spec, input)))
     }

@@ -37,6 +37,8 @@ use datafusion::physical_plan::repartition::RepartitionExec;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::column::Column;
+use crate::column::Room;
 use crate::engine::Progress;
 use crate::engine::Sink;
 use crate::engine::task::TaskExec;
@@ -166,10 +168,10 @@ pub struct Pair {
 }
 
 /// Counts of a day.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Documents {
     /// By IP and word, ascending.
-    pub pairs: Vec<Pair>,
+    pub pairs: Column<Pair>,
     /// Rows without words, by reason.
     pub excluded: BTreeMap<String, u64>,
     /// Rows with words.
@@ -226,7 +228,7 @@ pub fn plan_counts(
 
 impl Sink for Documents {
     fn begin(&mut self) {
-        *self = Self::default();
+        *self = Self::new(self.pairs.room());
     }
 
     /// Takes what the plan of [`plan_counts`] gives.
@@ -248,7 +250,8 @@ impl Sink for Documents {
             let word = words.value(row);
             if word & EXCLUDED_BIT == 0 {
                 let ip = u128::from(hi.value(row)) << 64 | u128::from(lo.value(row));
-                self.pairs.push(Pair { ip, word, count });
+                let pushed = self.pairs.push(Pair { ip, word, count });
+                pushed.map_err(|error| DataFusionError::External(Box::new(error)))?;
             } else if let Some(excluded) = Excluded::of_code(word) {
                 *self.excluded.entry(excluded.to_string()).or_default() += count;
             }
@@ -258,6 +261,16 @@ impl Sink for Documents {
 }
 
 impl Documents {
+    /// Makes those of no rows.
+    #[must_use]
+    pub fn new(room: &Arc<Room>) -> Self {
+        Self {
+            pairs: Column::new(room),
+            excluded: BTreeMap::new(),
+            flows: 0,
+        }
+    }
+
     /// Sorts the pairs and counts the flows, when all batches have come.
     pub fn finish(&mut self) {
         self.pairs.sort_unstable_by_key(|pair| (pair.ip, pair.word));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use datafusion::physical_plan::ExecutionPlan;
 
+use crate::column::Room;
 use crate::engine;
 use crate::engine::Progress;
 use crate::engine::probe;
@@ -28,12 +29,12 @@ const PAIRS_IN_PLAN: usize = 4096;
 
 /// Counts the words of each IP.
 pub(super) async fn count(
-    context: &Context<'_>,
+    (context, room): (&Context<'_>, &Arc<Room>),
     table: &Source,
     work: &mut Vec<serde_json::Value>,
 ) -> Result<Documents, StepError> {
     if table.files.is_empty() {
-        return Ok(Documents::default());
+        return Ok(Documents::new(room));
     }
     let spec = WordsSpec {
         compat_spot: context.config.suspicious.compat_spot,
@@ -43,7 +44,7 @@ pub(super) async fn count(
     let plan = words::plan_counts(spec, scan, engine.shape().partitions)?;
     let plan_of = |_| Ok(Arc::clone(&plan));
     let progress = Arc::new(Progress::default());
-    let mut documents = Documents::default();
+    let mut documents = Documents::new(room);
     let label = "suspicious: counting words";
     let run = engine.run(&plan_of, &mut documents, &progress);
     let done = context.watched(label, (table.rows, Unit::Rows), (&progress, run));

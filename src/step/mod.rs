@@ -18,6 +18,7 @@ use std::time::SystemTime;
 use datafusion::error::DataFusionError;
 use serde::Serialize;
 
+use crate::column::RoomError;
 use crate::config::Config;
 use crate::config::EventTime;
 use crate::detect::models::ModelError;
@@ -354,6 +355,9 @@ pub enum StepError {
     /// The documents.
     #[error(transparent)]
     Corpus(#[from] CorpusError),
+    /// Something has no room.
+    #[error(transparent)]
+    Room(#[from] RoomError),
     /// The models.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -375,6 +379,10 @@ impl StepError {
         };
         let inner = match inner.downcast::<IngestError>() {
             Ok(error) => return Self::Ingest(*error),
+            Err(inner) => inner,
+        };
+        let inner = match inner.downcast::<RoomError>() {
+            Ok(error) => return Self::Room(*error),
             Err(inner) => inner,
         };
         match inner.downcast::<ClusterError>() {

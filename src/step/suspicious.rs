@@ -1,11 +1,14 @@
 //! The raw table of a day to its suspicious connections: Spot's scores of flows, and the list of groups.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::path::PathBuf;
 
 use chrono::DateTime;
 use serde_json::json;
 
+use crate::column::Column;
+use crate::column::Room;
 use crate::config::Config;
 use crate::detect::corpus::DayCorpus;
 use crate::detect::corpus::Group;
@@ -151,8 +154,10 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
         context.events.tell(Severity::Warning, &text);
     }
     let mut work = Vec::new();
-    let mut documents = count(context, &table, &mut work).await?;
-    let pairs = std::mem::take(&mut documents.pairs);
+    // The other half is for what is not a column, above all the topics of models at work.
+    let room = Room::new(Path::new(&config.work_dir), config.memory_bytes / 2);
+    let mut documents = count((context, &room), &table, &mut work).await?;
+    let pairs = std::mem::replace(&mut documents.pairs, Column::new(&room));
     let analysis = tokio::task::block_in_place(|| Analysis::run(context, pairs, &mut work))?;
     let lookup = (analysis.pairs(), analysis.limit);
     let found = probe_flows(context, &table, lookup, &mut work).await?;
@@ -234,11 +239,11 @@ struct Analysis {
 impl Analysis {
     fn run(
         context: &Context<'_>,
-        pairs: Vec<Pair>,
+        pairs: Column<Pair>,
         work: &mut Vec<serde_json::Value>,
     ) -> Result<Self, StepError> {
         let settings = &context.config.suspicious;
-        let corpus = DayCorpus::try_new(&pairs)?;
+        let corpus = DayCorpus::try_new(&pairs, pairs.room())?;
         // Models need the room.
         drop(pairs);
         let Trained {
@@ -252,11 +257,11 @@ impl Analysis {
         } else {
             0.0
         };
-        let ranking = ranking::rank(&corpus, &scores, half_b, settings.groups);
+        let ranking = ranking::rank(&corpus, &scores, half_b, settings.groups)?;
         let chosen = chosen(&ranking, settings.groups);
         let group = |&index: &u32| corpus.groups[index as usize];
         let groups: Vec<Group> = chosen.iter().map(group).collect();
-        let presence = corpus.counts.presence();
+        let presence = corpus.counts.presence()?;
         let model = first.as_ref().map(|(fit, params)| (fit, &presence, params));
         let reasons = Explainer::new(&corpus, model).explain(&groups);
         Ok(Self {
@@ -306,12 +311,12 @@ impl Analysis {
             limited.copied().zip(1..).collect()
         };
         let orders = [
-            &self.ranking.list,
+            &self.ranking.list[..],
             &self.ranking.half_a,
             &self.ranking.half_b,
             &self.ranking.by_p,
         ]
-        .map(|order| places(order));
+        .map(places);
         let tokens: u64 = self.corpus.flows_of_word.iter().sum();
         let rows = self.chosen.iter().zip(&self.reasons).enumerate();
         rows.map(|(number, (&index, reason))| {
@@ -407,7 +412,7 @@ impl Analysis {
 fn chosen(ranking: &Ranking, limit: usize) -> Vec<u32> {
     let mut seen = std::collections::HashSet::new();
     let orders = [
-        &ranking.list,
+        &ranking.list[..],
         &ranking.half_a,
         &ranking.half_b,
         &ranking.by_p,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use datafusion::error::DataFusionError;
 use tokio::runtime::Handle;
 
+use crate::column::Column;
 use crate::detect::corpus::DayCorpus;
 use crate::detect::corpus::Group;
 use crate::detect::model_file;
@@ -28,7 +29,6 @@ use crate::step::StepError;
 use crate::step::suspicious::MODEL;
 
 /// What training gives.
-#[derive(Default)]
 pub(super) struct Trained {
     pub(super) scores: Scores,
     pub(super) models: Vec<ModelReport>,
@@ -71,16 +71,21 @@ pub(super) fn train(
     work: &mut Vec<serde_json::Value>,
 ) -> Result<Trained, StepError> {
     let settings = &context.config.suspicious;
-    let mut trained = Trained::default();
     // There is nothing to learn from an empty day.
     if !settings.has_model || corpus.groups.is_empty() {
         let share = |group: &Group| {
             let hosts = corpus.hosts_of_word[group.word as usize];
             ranking::host_share(hosts, corpus.hosts())
         };
-        trained.scores.presence = corpus.groups.iter().map(share).collect();
-        trained.scores.tokens = trained.scores.presence.clone();
-        return Ok(trained);
+        let shares = || Column::of(corpus.room(), corpus.groups.iter().map(share));
+        return Ok(Trained {
+            scores: Scores {
+                presence: shares()?,
+                tokens: shares()?,
+            },
+            models: Vec::new(),
+            first: None,
+        });
     }
     let trainer = Trainer {
         corpus,
@@ -92,15 +97,11 @@ pub(super) fn train(
     let params = trainer
         .params(Kind::Presence, 0)
         .map_err(ModelError::from)?;
-    let Trained {
-        scores,
-        models,
-        first,
-    } = &mut trained;
+    let mut first = None;
     let mut keep = |kind: Kind, model: usize, fit: Fit| {
         model_file::write(&folder, kind, model, &fit, corpus)?;
         if kind == Kind::Presence && model == 0 {
-            *first = Some((fit, params));
+            first = Some((fit, params));
         }
         Ok(())
     };
@@ -114,15 +115,20 @@ pub(super) fn train(
     let workers = (is_large && context.engine.shape().has_workers).then_some(&workers);
     let show = |epoch: ModelEpoch| show(context, epoch);
     let how: (_, &(dyn Fn(ModelEpoch) + Sync)) = (workers, &show);
-    models.extend(trainer.train(Kind::Presence, &mut scores.presence, how, &mut keep)?);
-    models.extend(trainer.train(Kind::Tokens, &mut scores.tokens, how, &mut keep)?);
+    let (presence, mut models) = trainer.train(Kind::Presence, how, &mut keep)?;
+    let (tokens, of_tokens) = trainer.train(Kind::Tokens, how, &mut keep)?;
+    models.extend(of_tokens);
     for why in progress.reruns() {
         let text =
             format!("suspicious: a step of training was thrown away, and begun again: {why}");
         context.events.tell(Severity::Warning, &text);
     }
     step::note_work(work, "training", &progress);
-    Ok(trained)
+    Ok(Trained {
+        scores: Scores { presence, tokens },
+        models,
+        first,
+    })
 }
 
 fn show(context: &Context<'_>, epoch: ModelEpoch) {

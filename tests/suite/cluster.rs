@@ -5,6 +5,7 @@ use std::fs;
 use std::fs::File;
 use std::io::Read as _;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -24,6 +25,7 @@ use crate::strangers::forged_authority;
 use crate::strangers::listening;
 use crate::support::klieg_stdout;
 use crate::support::lab::Lab;
+use crate::support::proxy::Proxy;
 
 const DAY: &str = "2016-07-08";
 const JOB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/jobs/flow.yaml");
@@ -208,7 +210,7 @@ fn signal(kind: &str, process: &str) {
     assert!(done.unwrap().success());
 }
 
-fn is_there(path: &Path) -> bool {
+pub(crate) fn is_there(path: &Path) -> bool {
     path.try_exists().unwrap()
 }
 
@@ -309,37 +311,33 @@ fn a_pool_outlives_its_drivers_and_its_workers() {
 }
 
 #[test]
-fn a_frozen_worker_counts_nowhere() {
+fn a_worker_frozen_in_any_stage_counts_nowhere() {
     let site = Site::new();
-    let once = site.path("frozen");
-    let frozen = [
-        ("KLIEG_STOP_AT", "before a task: decode and write"),
-        ("KLIEG_ONCE", once.to_str().unwrap()),
-    ];
-    let workers = [
-        site.worker("w1", &[], &frozen),
-        site.worker("w2", &[], &frozen),
-    ];
-    let told = site
-        .run(&["--cluster", "p", "--min-workers", "2", "--steps", "ingest"])
-        .output();
-    let (code, told) = text(&told.unwrap());
-    assert_eq!(code, Some(0), "{told}");
-    assert!(told.contains("begun again"), "{told}");
-    let is_stopped = |worker: &&Worker| {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", worker.serving()));
-        stat.is_ok_and(|stat| stat.rsplit_once(") ").unwrap().1.starts_with('T'))
-    };
-    let before = site.warehouse.published();
-    if let Some(stopped) = workers.iter().find(is_stopped) {
-        let process = stopped.serving();
-        signal("-CONT", &process);
-        wait_for("an end of it", || !is_alive(&process));
+    for stage in STAGES {
+        let (point, once) = (format!("before a task: {stage}"), site.path("frozen"));
+        let frozen = [
+            ("KLIEG_STOP_AT", point.as_str()),
+            ("KLIEG_ONCE", once.to_str().unwrap()),
+        ];
+        let workers = ["w1", "w2"].map(|name| site.worker(name, &[], &frozen));
+        let run = site.run(&["--cluster", "p", "--min-workers", "2"]).output();
+        let (code, told) = text(&run.unwrap());
+        assert_eq!(code, Some(0), "{stage}: {told}");
+        assert!(told.contains("begun again"), "{stage}: {told}");
+        let before = site.warehouse.published();
+        let is_stopped = |worker: &&Worker| {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", worker.serving()));
+            stat.is_ok_and(|stat| stat.rsplit_once(") ").unwrap().1.starts_with('T'))
+        };
+        if let Some(stopped) = workers.iter().find(is_stopped) {
+            let process = stopped.serving();
+            signal("-CONT", &process);
+            wait_for("an end of it", || !is_alive(&process));
+        }
+        assert!(before == site.warehouse.published(), "{stage}: {told}");
+        site.check(&told);
+        fs::remove_file(&once).unwrap();
     }
-    assert!(before == site.warehouse.published(), "{told}");
-    drop(workers);
-    let told = text(&site.run(&[]).output().unwrap()).1;
-    site.check(&told);
 }
 
 #[test]
@@ -440,7 +438,6 @@ fn what_keeps_workers_and_drivers_apart_is_said() {
 
 /// Files that others can read, memory that is too little, a second driver.
 fn keys_and_sizes(site: &Site) {
-    use std::os::unix::fs::PermissionsExt as _;
     let key = site.path("pool.pem");
     let made = klieg_stdout(&["emit", "pool-key"]);
     fs::write(&key, made).unwrap();
@@ -736,6 +733,8 @@ fn workers_on_hdfs() {
     assert_eq!(code, Some(0), "{told}");
     let wanted = files();
     assert!(wanted.len() > 50, "{wanted:?}");
+    without_hdfs(&lab, &site, &run);
+    assert_eq!(files(), wanted);
     // A worker is killed, and the active NameNode hangs while tasks run.
     let once = site.path("once");
     let killing = [
@@ -759,4 +758,68 @@ fn workers_on_hdfs() {
     let (code, told) = text(&run(&["--cluster", "p"], &[]).wait_with_output().unwrap());
     assert_eq!(code, Some(2), "{told}");
     assert!(told.contains("set pool.secret"), "{told}");
+}
+
+/// A run with arguments and variables.
+type Started<'a> = dyn Fn(&[&str], &[(&str, &str)]) -> Child + 'a;
+
+/// One of two workers loses both NameNodes while it has a task: it leaves, and the run ends with the other.
+fn without_hdfs(lab: &Lab, site: &Site, run: &Started) {
+    let key = site.path("pool.pem");
+    fs::write(&key, klieg_stdout(&["emit", "pool-key"])).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let secret = format!("pool.secret={}", key.display());
+    // What the lost worker knows of HDFS leads through ports that can be closed.
+    let (_, http) = lab.environment["NN_HTTP"].rsplit_once(':').unwrap();
+    let first = http.parse::<u16>().unwrap() - 70;
+    let name_nodes = [first, first + 1].map(|port| (port, Proxy::to(port)));
+    let conf = site.path("conf");
+    fs::create_dir(&conf).unwrap();
+    for file in ["core-site.xml", "hdfs-site.xml"] {
+        let from = Path::new(&lab.environment["HADOOP_CONF_DIR"]).join(file);
+        let mut text = fs::read_to_string(from).unwrap();
+        for (port, proxy) in &name_nodes {
+            let (old, new) = (
+                format!("localhost:{port}<"),
+                format!("localhost:{}<", proxy.port),
+            );
+            text = text.replace(&old, &new);
+        }
+        fs::write(conf.join(file), text).unwrap();
+    }
+    let worker = |name: &str, environment: &[(&str, &str)]| {
+        let log = site.path(&format!("{name}.log"));
+        let work = format!("work_dir={}", site.path(name).display());
+        let mut command = lab.command();
+        command.args(["worker", "--pool", "p", "--slots", "1", "-D", &secret]);
+        command.args(["-D", &lab.warehouse("day"), "-D", &work]);
+        command.args(["-D", "hadoop.call_timeout=3s", "-D", "hadoop.patience=5s"]);
+        command.envs(environment.iter().copied());
+        let child = command.stderr(File::create(&log).unwrap()).spawn().unwrap();
+        Worker { child, log }
+    };
+    let (go, once) = (site.path("go"), site.path("waited"));
+    let lost = worker(
+        "lost",
+        &[
+            ("HADOOP_CONF_DIR", conf.to_str().unwrap()),
+            ("KLIEG_WAIT_AT", "before a task: decode and write"),
+            ("KLIEG_WAIT_FOR", go.to_str().unwrap()),
+            ("KLIEG_ONCE", once.to_str().unwrap()),
+        ],
+    );
+    let running = run(
+        &["--cluster", "p", "--pool-wait", "60s", "-D", &secret],
+        &[],
+    );
+    wait_for("a task", || is_there(&once));
+    let good = worker("good", &[]);
+    good.wait_told("serving the driver");
+    drop(name_nodes);
+    fs::write(&go, "").unwrap();
+    let (code, told) = text(&running.wait_with_output().unwrap());
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("begun again"), "{told}");
+    assert!(told.contains("this worker leaves"), "{told}");
+    lost.wait_told("not fit for work");
 }

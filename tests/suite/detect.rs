@@ -1,8 +1,13 @@
 //! Orders of groups against the formulas, computed the slow way.
 
+use std::sync::Arc;
+
+use klieg::column::Column;
+use klieg::column::Room;
 use klieg::detect::corpus::DayCorpus;
 use klieg::detect::models::Scores;
 use klieg::detect::ranking;
+use klieg::detect::ranking::Ranking;
 use klieg::detect::reason::Explainer;
 use klieg::engine::words;
 use klieg::engine::words::Pair;
@@ -27,7 +32,7 @@ fn word(port: u16, bytes: i64) -> u64 {
     flow::words(&fields, Compat::Mended)[0].bits()
 }
 
-fn corpus() -> DayCorpus {
+fn corpus_in(room: &Arc<Room>) -> DayCorpus {
     let mut rng = Rng(5);
     let mut pairs = Vec::new();
     for host in 0..40_u32 {
@@ -44,17 +49,29 @@ fn corpus() -> DayCorpus {
         }
     }
     pairs.sort_by_key(|pair| (pair.ip, pair.word));
-    DayCorpus::try_new(&pairs).unwrap()
+    DayCorpus::try_new(&pairs, room).unwrap()
 }
 
 fn scores(corpus: &DayCorpus) -> Scores {
     let mut rng = Rng(6);
     // Few values, so that ties occur.
     let mut draw = || 10_f64.powi(-1 - i32::try_from(rng.below(5)).unwrap());
+    let mut draws = || {
+        let draws = corpus.groups.iter().map(|_| draw());
+        Column::of(corpus.room(), draws).unwrap()
+    };
     Scores {
-        presence: corpus.groups.iter().map(|_| draw()).collect(),
-        tokens: corpus.groups.iter().map(|_| draw()).collect(),
+        presence: draws(),
+        tokens: draws(),
     }
+}
+
+fn corpus() -> DayCorpus {
+    corpus_in(&Room::memory())
+}
+
+fn rank(corpus: &DayCorpus, scores: &Scores, half_b: f64, limit: usize) -> Ranking {
+    ranking::rank(corpus, scores, half_b, limit).unwrap()
 }
 
 fn tie_key(corpus: &DayCorpus, group: usize) -> (u128, String) {
@@ -82,7 +99,7 @@ fn orders_follow_their_formulas() {
     let corpus = corpus();
     let scores = scores(&corpus);
     let all = corpus.groups.len();
-    let ranking = ranking::rank(&corpus, &scores, 0.5, all);
+    let ranking = rank(&corpus, &scores, 0.5, all);
     assert_eq!(
         numbers(&ranking.by_p),
         sorted(&corpus, |group| scores.tokens[group])
@@ -133,16 +150,34 @@ fn orders_follow_their_formulas() {
         }
     }
     assert_eq!(ranking.list, list);
-    let quarter = ranking::rank(&corpus, &scores, 0.25, 8).list;
+    let quarter = rank(&corpus, &scores, 0.25, 8).list;
     assert_eq!(quarter[..3], ranking.half_a[..3]);
     assert_eq!(quarter[3], ranking.half_b[0]);
+}
+
+/// All columns in files, none, and some of them.
+#[test]
+fn a_day_that_has_no_room_in_memory_ranks_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = [u64::MAX, 0, 4096].map(|bytes| {
+        let room = Room::new(folder.path(), bytes);
+        let corpus = corpus_in(&room);
+        let held_out = corpus.hold_out(5, 1, false).unwrap();
+        let scores = scores(&corpus);
+        let ranking = rank(&corpus, &scores, 0.5, 20);
+        assert_eq!(room.files() > 0, bytes < u64::MAX);
+        format!("{corpus:?} {held_out:?} {scores:?} {ranking:?}")
+    });
+    assert!(told[0].len() > 10_000);
+    assert_eq!(told[0], told[1]);
+    assert_eq!(told[0], told[2]);
 }
 
 #[test]
 fn the_bound_holds_enough_flows() {
     let corpus = corpus();
     let scores = scores(&corpus);
-    let by_p = ranking::rank(&corpus, &scores, 0.5, 10).by_p;
+    let by_p = rank(&corpus, &scores, 0.5, 10).by_p;
     for limit in [1, 50, 1000, 1_000_000] {
         let count = ranking::lowest(&corpus, &scores, &by_p, Some(limit), 1.0);
         let flows: u64 = by_p[..count]
@@ -190,7 +225,7 @@ fn the_odd_feature_is_named() {
         }
     }
     pairs.sort_by_key(|pair| (pair.ip, pair.word));
-    let corpus = DayCorpus::try_new(&pairs).unwrap();
+    let corpus = DayCorpus::try_new(&pairs, &Room::memory()).unwrap();
     let odd = corpus
         .groups
         .iter()

@@ -326,8 +326,9 @@ fn what_cannot_be_fitted_is_refused() {
         vocabulary: 3,
     };
     assert_eq!(Corpus::try_new(vec![(7, 3, 1)], 3).unwrap_err(), outside);
-    let tokens = 2 * u64::from(u32::MAX);
-    let many = vec![(1, 0, u32::MAX), (2, 0, u32::MAX)];
+    let documents = (1 << 20) + 1;
+    let tokens = documents * u64::from(u32::MAX);
+    let many = (0..documents).map(|document| (document, 0, u32::MAX));
     assert_eq!(
         Corpus::try_new(many, 1).unwrap_err(),
         CorpusError::TooManyTokens { tokens }
@@ -516,10 +517,20 @@ fn workers_give_the_bits_of_threads() {
     let mut triples = draw(9_000).train;
     let corpus = Corpus::try_new(triples.clone(), VOCABULARY).unwrap();
     same_bits(&corpus, &[1, 5, 20]);
-    // As many tokens as there may be: their sums have no bit to spare.
+    // As many tokens as are summed in multiples of 2^−20: their sums have no bit to spare.
     let times = u32::try_from(u64::from(u32::MAX) / corpus.tokens()).unwrap();
     triples.iter_mut().for_each(|(.., count)| *count *= times);
-    same_bits(&Corpus::try_new(triples, VOCABULARY).unwrap(), &[1, 5]);
+    same_bits(
+        &Corpus::try_new(triples.clone(), VOCABULARY).unwrap(),
+        &[1, 5],
+    );
+    // More than that: their sums are as exact, in larger parts.
+    triples.iter_mut().for_each(|(.., count)| {
+        *count = count.saturating_mul(1000);
+    });
+    let corpus = Corpus::try_new(triples, VOCABULARY).unwrap();
+    assert!(corpus.tokens() > 100 << 32, "{}", corpus.tokens());
+    same_bits(&corpus, &[1, 5]);
 }
 
 fn same_bits(corpus: &Corpus, topics: &[usize]) {
@@ -569,6 +580,7 @@ fn damaged_shards_and_topics_are_refused() {
     let topics = lda::Topics::of_bytes(&table).unwrap();
     assert_eq!(topics.words(), [0, 2]);
     let step = lda::EStep {
+        tokens: 4,
         document_pseudo_count: 0.1,
         weight: 1.0,
     };

@@ -150,7 +150,11 @@ fn what_a_worker_does_while_it_is_cut_off_counts_nowhere() {
         .stderr(fs::File::create(&log).unwrap())
         .stdout(Stdio::null());
     let mut run = run.spawn().unwrap();
-    let first = || hosts.iter().position(|host| host.3.exists());
+    let first = || {
+        hosts
+            .iter()
+            .position(|host| crate::cluster::is_there(&host.3))
+    };
     wait_in(&log, &mut run, "a task", || first().is_some());
     let [cut, other] = [first().unwrap(), 1 - first().unwrap()];
     network.tell(&format!("cut {}", hosts[cut].0));

@@ -9,7 +9,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("word", &["wire"]),
     ("parallel", &[]),
-    ("ml", &["parallel"]),
+    ("column", &[]),
+    ("ml", &["parallel", "column"]),
     ("config", &[]),
     ("table", &["wire"]),
     ("store", &["config", "parallel"]),
@@ -17,16 +18,20 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("synth", &["wire", "table", "ml"]),
     (
         "engine",
-        &["wire", "table", "store", "word", "ml", "parallel", "config"],
+        &[
+            "wire", "table", "store", "word", "ml", "parallel", "column", "config",
+        ],
     ),
     (
         "detect",
-        &["engine", "ml", "word", "table", "config", "parallel"],
+        &[
+            "engine", "ml", "word", "table", "config", "parallel", "column",
+        ],
     ),
     (
         "step",
         &[
-            "detect", "engine", "store", "table", "config", "ml", "word", "parallel",
+            "detect", "engine", "store", "table", "config", "ml", "word", "parallel", "column",
         ],
     ),
     (
@@ -39,7 +44,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "job", "step", "synth", "detect", "engine", "store", "catalog", "table", "config",
-            "ml", "word", "wire",
+            "ml", "word", "wire", "column",
         ],
     ),
 ];
@@ -52,6 +57,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("hdfs_native", &["store"]),
     ("hive_metastore", &["catalog"]),
     ("libloading", &["catalog"]),
+    ("memmap2", &["column"]),
     ("volo", &["catalog"]),
     ("datafusion", &["engine", "step", "job"]),
     ("datafusion_proto", &["engine"]),

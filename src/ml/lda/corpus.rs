@@ -1,9 +1,15 @@
 //! Documents in virtual shards.
 
+use std::sync::Arc;
+
+use crate::column::Column;
+use crate::column::Room;
+use crate::column::RoomError;
+use crate::ml::lda::counts::TOKENS_MAX;
 use crate::ml::rng;
 
 /// What a corpus cannot hold.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum CorpusError {
     /// A word id outside the vocabulary.
     #[error("word {word} of document {document} is not below the vocabulary's {vocabulary}")]
@@ -16,73 +22,137 @@ pub enum CorpusError {
         vocabulary: usize,
     },
     /// More tokens than exact sums allow.
-    #[error("{tokens} tokens are more than the 4294967295 that can be summed exactly")]
+    #[error("{tokens} tokens are more than the {TOKENS_MAX} that can be summed exactly")]
     TooManyTokens {
         /// Sum of all counts.
         tokens: u64,
     },
+    /// More pairs than have a number.
+    #[error("{pairs} pairs of document and word are more than {}", u32::MAX)]
+    TooManyPairs {
+        /// With counts over 0.
+        pairs: usize,
+    },
+    /// It does not fit.
+    #[error(transparent)]
+    Room(#[from] RoomError),
 }
 
 /// Counts of words in documents.
 #[derive(Debug)]
 pub struct Corpus {
-    pub(super) shards: Vec<Shard>,
+    layout: Arc<Layout>,
+    /// Count of each pair. Counts over 2^24 lose their last bits.
+    counts: Column<f32>,
     vocabulary: usize,
     tokens: u64,
+}
+
+/// The pairs of a corpus but for their counts, shard after shard.
+#[derive(Debug)]
+struct Layout {
+    /// Document keys, ascending in a shard.
+    keys: Column<u64>,
+    /// Where each document's pairs start in its shard, and where the last one's end.
+    starts: Column<u32>,
+    /// Word of each pair, as an index into its shard's dictionary, ascending in a document.
+    words: Column<u32>,
+    /// Ids of the words that each shard uses, ascending.
+    dictionary: Column<u32>,
+    /// Where each shard ends.
+    ends: Vec<Ends>,
+    /// Bits of the hash that tell shards apart.
+    bits: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Ends {
     documents: usize,
+    pairs: usize,
+    dictionary: usize,
 }
 
 /// Documents whose keys share a hash prefix, sorted by key, with the words they use.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Shard {
-    /// Document keys, ascending.
-    pub(super) keys: Vec<u64>,
-    /// Where each document's pairs start, and where the last one's end.
-    pub(super) starts: Vec<usize>,
-    /// Word of each pair, as an index into `dictionary`, ascending in a document.
-    pub(super) words: Vec<u32>,
-    /// Count of each pair. Counts over 2^24 lose their last bits.
-    pub(super) counts: Vec<f32>,
-    /// Ids of the words that the shard uses, ascending.
-    pub(super) dictionary: Vec<u32>,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shard<'a> {
+    pub(super) keys: &'a [u64],
+    pub(super) starts: &'a [u32],
+    pub(super) words: &'a [u32],
+    pub(super) counts: &'a [f32],
+    pub(super) dictionary: &'a [u32],
 }
 
 /// Pairs of a shard: enough that its φ rows are read more than once, few enough that they stay in cache.
 const SHARD_PAIRS: usize = 1 << 15;
 const SHARD_HASH: u64 = 0x7368_6172_6473;
 
+/// A pair with the hash of its document.
+#[derive(Clone, Copy, Debug)]
+struct Keyed {
+    shard: u64,
+    document: u64,
+    word: u32,
+    count: u32,
+}
+
 impl Corpus {
     /// Makes a corpus of (document key, word id, count) in any order; equal pairs are added, zero counts dropped.
     ///
     /// # Errors
-    /// A word id outside `vocabulary`, or more than 2^32 − 1 tokens.
+    /// A word id outside `vocabulary`, more than 2^52 tokens, or more than 2^32 − 1 pairs.
     pub fn try_new(
-        mut triples: Vec<(u64, u32, u32)>,
+        triples: impl IntoIterator<Item = (u64, u32, u32)>,
         vocabulary: usize,
     ) -> Result<Self, CorpusError> {
-        let tokens = check(&triples, vocabulary)?;
-        triples.retain(|triple| triple.2 > 0);
-        let bits = triples
-            .len()
-            .div_ceil(SHARD_PAIRS)
-            .next_power_of_two()
-            .trailing_zeros();
-        let shard_of = |document: u64| {
-            let hash = rng::bits(SHARD_HASH, &[document]);
-            hash.checked_shr(64 - bits).unwrap_or(0)
-        };
-        let mut keyed: Vec<_> = triples
-            .into_iter()
-            .map(|triple| (shard_of(triple.0), triple))
-            .collect();
-        keyed.sort_unstable_by_key(|&(shard, (document, word, _))| (shard, document, word));
-        let shards: Vec<_> = keyed
-            .chunk_by(|left, right| left.0 == right.0)
-            .map(Shard::new)
-            .collect();
+        Self::try_new_in(&Room::memory(), triples, vocabulary)
+    }
+
+    /// The same in a room.
+    ///
+    /// # Errors
+    /// As above, or there is no room.
+    pub fn try_new_in(
+        room: &Arc<Room>,
+        triples: impl IntoIterator<Item = (u64, u32, u32)>,
+        vocabulary: usize,
+    ) -> Result<Self, CorpusError> {
+        let mut tokens = 0_u64;
+        let mut keyed = Column::new(room);
+        for (document, word, count) in triples {
+            if word as usize >= vocabulary {
+                return Err(CorpusError::Word {
+                    document,
+                    word,
+                    vocabulary,
+                });
+            }
+            tokens = tokens.saturating_add(u64::from(count));
+            if count > 0 {
+                keyed.push(Keyed {
+                    shard: hash(document),
+                    document,
+                    word,
+                    count,
+                })?;
+            }
+        }
+        if tokens > TOKENS_MAX {
+            return Err(CorpusError::TooManyTokens { tokens });
+        }
+        let pairs = keyed.len();
+        if u32::try_from(pairs).is_err() {
+            return Err(CorpusError::TooManyPairs { pairs });
+        }
+        let shards = keyed.len().div_ceil(SHARD_PAIRS).next_power_of_two();
+        let bits = shards.trailing_zeros();
+        for pair in keyed.iter_mut() {
+            pair.shard = prefix(pair.shard, bits);
+        }
+        keyed.sort_unstable_by_key(|pair| (pair.shard, pair.document, pair.word));
+        let (layout, counts) = Layout::of(room, &keyed, bits)?;
         Ok(Self {
-            documents: shards.iter().map(|shard| shard.keys.len()).sum(),
-            shards,
+            layout: Arc::new(layout),
+            counts,
             vocabulary,
             tokens,
         })
@@ -100,9 +170,46 @@ impl Corpus {
         self.tokens
     }
 
+    /// Returns its shards, by the hashes of their documents.
+    pub(super) fn shards(&self) -> Vec<Shard<'_>> {
+        (0..self.layout.ends.len())
+            .map(|index| self.shard(index))
+            .collect()
+    }
+
+    pub(super) fn shard(&self, index: usize) -> Shard<'_> {
+        let Layout { ends, .. } = &*self.layout;
+        let before = index
+            .checked_sub(1)
+            .map_or(Ends::default(), |last| ends[last]);
+        let end = ends[index];
+        let pairs = before.pairs..end.pairs;
+        Shard {
+            keys: &self.layout.keys[before.documents..end.documents],
+            // Each shard has one more of them than documents.
+            starts: &self.layout.starts[before.documents + index..=end.documents + index],
+            words: &self.layout.words[pairs.clone()],
+            counts: &self.counts[pairs],
+            dictionary: &self.layout.dictionary[before.dictionary..end.dictionary],
+        }
+    }
+
+    /// Returns shard and index of the document with this key.
+    pub(super) fn find(&self, key: u64) -> Option<(Shard<'_>, usize)> {
+        let Layout {
+            ends, keys, bits, ..
+        } = &*self.layout;
+        let wanted = prefix(hash(key), *bits);
+        let last_of = |end: &Ends| prefix(hash(keys[end.documents - 1]), *bits);
+        let shard = ends.partition_point(|end| last_of(end) < wanted);
+        let shard = (shard < ends.len()).then(|| self.shard(shard))?;
+        let index = shard.keys.binary_search(&key).ok()?;
+        Some((shard, index))
+    }
+
     /// Returns (document key, word id, count) of each pair; documents in the order of their shards.
     pub fn pairs(&self) -> impl Iterator<Item = (u64, u32, f32)> {
-        self.shards.iter().flat_map(|shard| {
+        self.shards().into_iter().flat_map(|shard| {
             let documents = shard.keys.iter().enumerate();
             documents.flat_map(move |(index, &key)| {
                 let (words, counts) = shard.document(index);
@@ -113,81 +220,85 @@ impl Corpus {
     }
 
     /// Returns the same documents with each word once.
-    #[must_use]
-    pub fn presence(&self) -> Self {
-        let once = |shard: &Shard| Shard {
-            counts: vec![1.0; shard.counts.len()],
-            ..shard.clone()
-        };
-        Self {
-            shards: self.shards.iter().map(once).collect(),
-            tokens: self
-                .shards
-                .iter()
-                .map(|shard| shard.words.len() as u64)
-                .sum(),
+    ///
+    /// # Errors
+    /// There is no room.
+    pub fn presence(&self) -> Result<Self, RoomError> {
+        Ok(Self {
+            layout: Arc::clone(&self.layout),
+            counts: Column::filled(self.counts.room(), 1.0, self.counts.len())?,
+            tokens: self.counts.len() as u64,
             vocabulary: self.vocabulary,
-            documents: self.documents,
-        }
+        })
     }
 
     /// Returns the number of documents with at least one token.
     #[must_use]
     pub fn documents(&self) -> usize {
-        self.documents
+        self.layout.keys.len()
     }
 }
 
-fn check(triples: &[(u64, u32, u32)], vocabulary: usize) -> Result<u64, CorpusError> {
-    let mut tokens = 0_u64;
-    for &(document, word, count) in triples {
-        if word as usize >= vocabulary {
-            return Err(CorpusError::Word {
-                document,
-                word,
-                vocabulary,
+fn hash(document: u64) -> u64 {
+    rng::bits(SHARD_HASH, &[document])
+}
+
+fn prefix(hash: u64, bits: u32) -> u64 {
+    hash.checked_shr(64 - bits).unwrap_or(0)
+}
+
+impl Layout {
+    /// Returns layout and counts of pairs that are sorted by shard, document and word.
+    #[expect(clippy::cast_precision_loss, reason = "stated at the field")]
+    fn of(room: &Arc<Room>, pairs: &[Keyed], bits: u32) -> Result<(Self, Column<f32>), RoomError> {
+        let mut layout = Self {
+            keys: Column::new(room),
+            starts: Column::new(room),
+            words: Column::with_capacity(room, pairs.len())?,
+            dictionary: Column::new(room),
+            ends: Vec::new(),
+            bits,
+        };
+        let mut counts = Column::with_capacity(room, pairs.len())?;
+        for shard in pairs.chunk_by(|left, right| left.shard == right.shard) {
+            let mut dictionary: Vec<u32> = shard.iter().map(|pair| pair.word).collect();
+            dictionary.sort_unstable();
+            dictionary.dedup();
+            let (first, mut last) = (layout.words.len(), None);
+            let start =
+                |words: &Column<u32>| u32::try_from(words.len() - first).unwrap_or(u32::MAX);
+            let same = |left: &Keyed, right: &Keyed| {
+                (left.document, left.word) == (right.document, right.word)
+            };
+            for equal in shard.chunk_by(same) {
+                let Keyed { document, word, .. } = equal[0];
+                if last.replace(document) != Some(document) {
+                    layout.keys.push(document)?;
+                    layout.starts.push(start(&layout.words))?;
+                }
+                let index = dictionary.partition_point(|&id| id < word);
+                layout
+                    .words
+                    .push(u32::try_from(index).unwrap_or(u32::MAX))?;
+                let count: u64 = equal.iter().map(|pair| u64::from(pair.count)).sum();
+                counts.push(count as f32)?;
+            }
+            layout.starts.push(start(&layout.words))?;
+            layout.dictionary.extend(dictionary)?;
+            layout.ends.push(Ends {
+                documents: layout.keys.len(),
+                pairs: layout.words.len(),
+                dictionary: layout.dictionary.len(),
             });
         }
-        tokens += u64::from(count);
+        Ok((layout, counts))
     }
-    if tokens > u64::from(u32::MAX) {
-        return Err(CorpusError::TooManyTokens { tokens });
-    }
-    Ok(tokens)
 }
 
-impl Shard {
-    /// `pairs` of one shard, sorted by document and word.
-    #[expect(clippy::cast_precision_loss, reason = "stated at the field")]
-    fn new(pairs: &[(u64, (u64, u32, u32))]) -> Self {
-        let mut dictionary: Vec<u32> = pairs.iter().map(|pair| pair.1.1).collect();
-        dictionary.sort_unstable();
-        dictionary.dedup();
-        let mut shard = Self {
-            dictionary,
-            ..Self::default()
-        };
-        let same = |left: &(u64, (u64, u32, u32)), right: &(u64, (u64, u32, u32))| {
-            (left.1.0, left.1.1) == (right.1.0, right.1.1)
-        };
-        for equal in pairs.chunk_by(same) {
-            let (document, word, _) = equal[0].1;
-            if shard.keys.last() != Some(&document) {
-                shard.keys.push(document);
-                shard.starts.push(shard.words.len());
-            }
-            let index = shard.dictionary.partition_point(|&id| id < word);
-            shard.words.push(u32::try_from(index).unwrap_or(u32::MAX));
-            let count: u64 = equal.iter().map(|pair| u64::from(pair.1.2)).sum();
-            shard.counts.push(count as f32);
-        }
-        shard.starts.push(shard.words.len());
-        shard
-    }
-
+impl<'a> Shard<'a> {
     /// Returns words and counts of document `index`.
-    pub(super) fn document(&self, index: usize) -> (&[u32], &[f32]) {
-        let range = self.starts[index]..self.starts[index + 1];
+    pub(super) fn document(&self, index: usize) -> (&'a [u32], &'a [f32]) {
+        let range = self.starts[index] as usize..self.starts[index + 1] as usize;
         (&self.words[range.clone()], &self.counts[range])
     }
 }

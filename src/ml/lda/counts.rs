@@ -15,29 +15,64 @@ pub(super) struct Counts<const N: usize> {
     rows: Vec<Cells<N>>,
     sums: Cells<N>,
     scale: f64,
+    grain: Grain,
 }
 
 /// Below this the rows are scaled, and earlier where there are many tokens.
 const SCALE_MIN: f64 = 1.0 / 64.0;
-/// Multiples of 2^−20 are exact up to 2^33; a quarter of it, since a minibatch may weigh more than its share of the tokens.
-const STORED_MAX: f64 = 2_147_483_648.0;
+/// The most tokens of which sums are exact, in multiples of 1.
+pub(super) const TOKENS_MAX: u64 = 1 << 52;
+/// Up to so many tokens counts are multiples of [`FINEST`]; above, of as many times it as there are times more tokens.
+const TOKENS_FINEST: u64 = u32::MAX as u64;
+/// 2^−20.
+const FINEST: f64 = 1.0 / 1_048_576.0;
+
+/// What counts are multiples of, so that f64 sums of all tokens are exact in any order: a power of two.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Grain(f64);
+
+impl Grain {
+    /// 2^−20 where there are less than 2^32 tokens.
+    pub(super) fn of(tokens: u64) -> Self {
+        let mut grain = FINEST;
+        let mut exact = TOKENS_FINEST;
+        while exact < tokens {
+            (grain, exact) = (grain * 2.0, exact.saturating_mul(2));
+        }
+        Self(grain)
+    }
+
+    /// Rounds a count.
+    #[inline(always)]
+    pub(super) fn round(self, count: f64) -> f64 {
+        // 1.5 · 2^52 of them: adding it makes the last bit of a number worth one.
+        let round = self.0 * 6_755_399_441_055_744.0;
+        (count + round) - round
+    }
+
+    /// A quarter of what is exact, since a minibatch may weigh more than its share of the tokens.
+    fn stored_max(self) -> f64 {
+        self.0 * 2_251_799_813_685_248.0
+    }
+}
 
 impl<const N: usize> Counts<N> {
-    pub(super) fn zero(words: usize) -> Self {
+    pub(super) fn zero(words: usize, grain: Grain) -> Self {
         Self {
             rows: vec![[[0.0; WIDTH]; N]; words],
             sums: [[0.0; WIDTH]; N],
             scale: 1.0,
+            grain,
         }
     }
 
-    /// Rounds every cell to a multiple of 2^−20.
-    pub(super) fn new(mut rows: Vec<Cells<N>>) -> Self {
+    /// Rounds every cell.
+    pub(super) fn new(mut rows: Vec<Cells<N>>, grain: Grain) -> Self {
         let mut sums = [[0.0; WIDTH]; N];
         for row in &mut rows {
             let cells = row.as_flattened_mut().iter_mut();
             for (cell, sum) in cells.zip(sums.as_flattened_mut()) {
-                *cell = exact(*cell);
+                *cell = grain.round(*cell);
                 *sum += *cell;
             }
         }
@@ -45,6 +80,7 @@ impl<const N: usize> Counts<N> {
             rows,
             sums,
             scale: 1.0,
+            grain,
         }
     }
 
@@ -57,16 +93,16 @@ impl<const N: usize> Counts<N> {
     #[expect(clippy::cast_precision_loss, reason = "a bound")]
     pub(super) fn decay(&mut self, rho: f64, tokens: u64) {
         self.scale *= 1.0 - rho;
-        if self.scale < SCALE_MIN.max(tokens as f64 / STORED_MAX) {
+        if self.scale < SCALE_MIN.max(tokens as f64 / self.grain.stored_max()) {
             let scaled = Self {
                 rows: std::mem::take(&mut self.rows),
                 ..*self
             };
-            *self = Self::new(scaled.into_rows());
+            *self = Self::new(scaled.into_rows(), self.grain);
         }
     }
 
-    /// Adds `weight` times a part. Cells stay multiples of 2^−20, so the order of parts does not matter.
+    /// Adds `weight` times a part. Cells stay multiples of the grain, so the order of parts does not matter.
     pub(super) fn add(&mut self, part: &Part<N>, dictionary: &[u32], weight: f64) {
         dispatch(AddPart {
             weight: self.weight(weight),
@@ -139,14 +175,6 @@ impl<const N: usize> Counts<N> {
     }
 }
 
-/// Rounds a count to a multiple of 2^−20, so that f64 sums are exact in any order.
-#[inline(always)]
-pub(super) fn exact(count: f64) -> f64 {
-    // 1.5 · 2^(52 − 20): adding it makes the last bit of a number worth 2^−20.
-    const ROUND: f64 = 6_442_450_944.0;
-    (count + ROUND) - ROUND
-}
-
 /// Work of [`Counts::add`].
 struct AddPart<'a, const N: usize> {
     counts: &'a mut Counts<N>,
@@ -161,12 +189,12 @@ impl<const N: usize> Work for AddPart<'_, N> {
     #[inline(always)]
     fn run<S: Lanes>(self, _: S) {
         // Sums stay in registers while rows are written.
-        let mut sums = self.counts.sums;
+        let (mut sums, grain) = (self.counts.sums, self.counts.grain);
         for (row, &word) in self.part.rows.iter().zip(self.dictionary) {
             let cells = &mut self.counts.rows[word as usize];
             for vector in 0..N {
                 for lane in 0..WIDTH {
-                    let value = exact(f64::from(row[vector][lane]) * self.weight);
+                    let value = grain.round(f64::from(row[vector][lane]) * self.weight);
                     cells[vector][lane] += value;
                     sums[vector][lane] += value;
                 }

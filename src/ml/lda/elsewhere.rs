@@ -7,7 +7,7 @@
 
 use crate::ml::lda::Corpus;
 use crate::ml::lda::corpus::Shard;
-use crate::ml::lda::counts::exact;
+use crate::ml::lda::counts::Grain;
 use crate::ml::lda::kernel::Row;
 use crate::ml::lda::shard::FoldInShard;
 use crate::ml::lda::shard::Likelihood;
@@ -36,12 +36,14 @@ pub struct EStep {
     pub document_pseudo_count: f32,
     /// What each count is multiplied by before it is rounded.
     pub weight: f64,
+    /// Tokens of the whole corpus, which say what counts are rounded to.
+    pub tokens: u64,
 }
 
 /// What shards add to S.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sums {
-    /// A row of topics for each word of [`Topics::words`]; multiples of 2^−20.
+    /// A row of topics for each word of [`Topics::words`], in multiples of what the tokens allow.
     pub cells: Vec<f64>,
     /// Σ n ln(φ·θ) and a Σ ln θ of each shard.
     pub likelihoods: Vec<[f64; 2]>,
@@ -152,21 +154,27 @@ const TOPICS_MAX: usize = 64;
 
 /// A shard without the keys of its documents.
 #[derive(Debug)]
-pub struct ShardData(Shard);
+pub struct ShardData {
+    keys: Vec<u64>,
+    starts: Vec<u32>,
+    words: Vec<u32>,
+    counts: Vec<f32>,
+    dictionary: Vec<u32>,
+}
 
 impl Corpus {
     /// Returns the bytes of each shard: numbers of documents, pairs and words, then starts of documents, words and counts of pairs
     /// and ids of words, all of four bytes, little-endian.
     pub fn packed(&self) -> impl Iterator<Item = Vec<u8>> {
-        self.shards.iter().map(pack)
+        self.shards().into_iter().map(pack)
     }
 }
 
-fn pack(shard: &Shard) -> Vec<u8> {
+fn pack(shard: Shard<'_>) -> Vec<u8> {
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let sizes = [shard.keys.len(), shard.words.len(), shard.dictionary.len()];
     let sizes = sizes.into_iter().map(number);
-    let starts = shard.starts.iter().map(|&start| number(start));
+    let starts = shard.starts.iter().copied();
     let counts = shard.counts.iter().map(|count| count.to_bits());
     let (words, ids) = (
         shard.words.iter().copied(),
@@ -205,20 +213,29 @@ impl ShardData {
         if !is_ordered || starts.last().map(|&end| end as usize) != Some(pairs) || !is_known {
             return Err(damaged);
         }
-        Ok(Self(Shard {
+        Ok(Self {
             keys: (0..documents as u64).collect(),
-            starts: starts.iter().map(|&start| start as usize).collect(),
+            starts: starts.to_vec(),
             words: indices.to_vec(),
             counts: counts.iter().map(|&count| f32::from_bits(count)).collect(),
             dictionary: dictionary.to_vec(),
-        }))
+        })
     }
 
     /// Returns about how many bytes of memory it takes.
     #[must_use]
     pub fn memory(&self) -> usize {
-        let shard = &self.0;
-        16 * shard.keys.len() + 8 * shard.words.len() + 4 * shard.dictionary.len()
+        12 * self.keys.len() + 8 * self.words.len() + 4 * self.dictionary.len()
+    }
+
+    fn shard(&self) -> Shard<'_> {
+        Shard {
+            keys: &self.keys,
+            starts: &self.starts,
+            words: &self.words,
+            counts: &self.counts,
+            dictionary: &self.dictionary,
+        }
     }
 }
 
@@ -237,28 +254,24 @@ impl Sums {
     /// # Errors
     /// A word that has no row in `topics`.
     pub fn fold(&mut self, shard: &ShardData, topics: &Topics, step: EStep) -> Result<(), Damaged> {
-        let rows = topics.rows_of(&shard.0.dictionary)?;
+        let rows = topics.rows_of(&shard.dictionary)?;
         with_vectors!(topics.topics, N => {
             let part: Part<N> = dispatch(FoldInShard {
-                shard: &shard.0,
+                shard: shard.shard(),
                 topics_of: TopicsOf::Table(topics, &rows),
                 prior: (topics.topics, step.document_pseudo_count),
             });
-            self.add(&part, &rows, (topics.topics, step.weight));
+            self.add(&part, &rows, topics.topics, step);
         });
         Ok(())
     }
 
-    fn add<const N: usize>(
-        &mut self,
-        part: &Part<N>,
-        rows: &[u32],
-        (topics, weight): (usize, f64),
-    ) {
+    fn add<const N: usize>(&mut self, part: &Part<N>, rows: &[u32], topics: usize, step: EStep) {
+        let grain = Grain::of(step.tokens);
         for (values, &row) in part.rows.iter().zip(rows) {
             let cells = self.cells[row as usize * topics..].iter_mut();
             for (cell, &value) in cells.zip(&values.as_flattened()[..topics]) {
-                *cell += exact(f64::from(value) * weight);
+                *cell += grain.round(f64::from(value) * step.weight);
             }
         }
         let Likelihood { data, documents } = part.likelihood;

@@ -15,6 +15,7 @@ use crate::ml::lda::Workers;
 use crate::ml::lda::corpus::Shard;
 use crate::ml::lda::counts::Cells;
 use crate::ml::lda::counts::Counts;
+use crate::ml::lda::counts::Grain;
 use crate::ml::lda::kernel::Row;
 use crate::ml::lda::merge;
 use crate::ml::lda::shard::EmShard;
@@ -123,7 +124,7 @@ struct Run<'a, W> {
 }
 
 /// A shard and its number.
-type Numbered<'a> = (u32, &'a Shard);
+type Numbered<'a> = (u32, Shard<'a>);
 
 impl<W: Workers> Run<'_, W> {
     fn fit<const N: usize>(&mut self, spare: usize) -> Result<Fit, W::Error> {
@@ -186,15 +187,16 @@ impl<W: Workers> Run<'_, W> {
     /// Spark's `EMLDAOptimizer`: random soft assignment of each pair, then Jacobi updates of N_j and S. Returns both.
     fn em<const N: usize>(&mut self) -> (Vec<Cells<N>>, Vec<Vec<Row<N>>>) {
         let (topics, seed) = (self.params.topics, self.params.seed);
-        let mut counts = Counts::<N>::zero(self.corpus.vocabulary());
-        let mut next = Counts::zero(self.corpus.vocabulary());
-        let mut mixtures = Vec::with_capacity(self.corpus.shards.len());
-        for wave in self.corpus.shards.chunks(self.threads.get() * 2) {
+        let mut counts = Counts::<N>::zero(self.corpus.vocabulary(), self.grain());
+        let mut next = Counts::zero(self.corpus.vocabulary(), self.grain());
+        let shards = self.corpus.shards();
+        let mut mixtures = Vec::with_capacity(shards.len());
+        for wave in shards.chunks(self.threads.get() * 2) {
             let starts = parallel::map(self.threads, wave, |shard| {
                 random_start(shard, topics, seed)
             });
             for (shard, (part, mixture)) in wave.iter().zip(starts) {
-                counts.add(&part, &shard.dictionary, 1.0);
+                counts.add(&part, shard.dictionary, 1.0);
                 mixtures.push(mixture);
             }
         }
@@ -220,19 +222,22 @@ impl<W: Workers> Run<'_, W> {
         let b = self.params.word_pseudo_count;
         let mut likelihood = Likelihood::default();
         let wave_shards = threads.get() * 2;
-        let waves = self.corpus.shards.chunks(wave_shards);
-        for (shards, mixtures) in waves.zip(mixtures.chunks_mut(wave_shards)) {
+        let shards = self.corpus.shards();
+        for (shards, mixtures) in shards
+            .chunks(wave_shards)
+            .zip(mixtures.chunks_mut(wave_shards))
+        {
             let wave: Vec<_> = shards.iter().zip(mixtures.iter()).collect();
             let parts = parallel::map(threads, &wave, |(shard, mixtures)| {
                 dispatch(EmShard {
-                    shard,
+                    shard: **shard,
                     topics_of: TopicsOf::Counts(counts, b),
                     prior: (topics, a),
                     mixtures,
                 })
             });
             for ((mixture, shard), (part, updated)) in mixtures.iter_mut().zip(shards).zip(parts) {
-                next.add(&part, &shard.dictionary, 1.0);
+                next.add(&part, shard.dictionary, 1.0);
                 likelihood += part.likelihood;
                 *mixture = updated;
             }
@@ -249,7 +254,7 @@ impl<W: Workers> Run<'_, W> {
     ) -> Vec<Part<N>> {
         let a = self.params.document_pseudo_count;
         let b = self.params.word_pseudo_count;
-        parallel::map(self.threads, shards, |(_, shard)| {
+        parallel::map(self.threads, shards, |&(_, shard)| {
             dispatch(FoldInShard {
                 shard,
                 topics_of: TopicsOf::Counts(counts, b),
@@ -267,7 +272,7 @@ impl<W: Workers> Run<'_, W> {
         (weight, likelihood): (f64, &mut Likelihood),
     ) {
         for (part, (_, shard)) in parts.iter().zip(shards) {
-            counts.add(part, &shard.dictionary, weight);
+            counts.add(part, shard.dictionary, weight);
             *likelihood += part.likelihood;
         }
     }
@@ -275,12 +280,9 @@ impl<W: Workers> Run<'_, W> {
     /// Minibatches with natural-gradient steps, from topics made of documents.
     #[expect(clippy::cast_precision_loss, reason = "ratios of document counts")]
     fn online<const N: usize>(&mut self, topics: usize) -> Result<Vec<Cells<N>>, W::Error> {
-        let mut counts = Counts::new(start::of_documents::<N>(
-            self.corpus,
-            topics,
-            self.params.seed,
-        ));
-        let batch_shards = self.corpus.shards.len().div_ceil(MINIBATCHES).max(1);
+        let start = start::of_documents::<N>(self.corpus, topics, self.params.seed);
+        let mut counts = Counts::new(start, self.grain());
+        let batch_shards = self.corpus.shards().len().div_ceil(MINIBATCHES).max(1);
         let mut step = 0.0;
         for epoch in 0..self.params.online_epochs {
             let mut likelihood = Likelihood::default();
@@ -325,7 +327,12 @@ impl<W: Workers> Run<'_, W> {
         EStep {
             document_pseudo_count: self.params.document_pseudo_count,
             weight,
+            tokens: self.corpus.tokens(),
         }
+    }
+
+    fn grain(&self) -> Grain {
+        Grain::of(self.corpus.tokens())
     }
 
     /// Returns φ of the words of some shards.
@@ -336,7 +343,7 @@ impl<W: Workers> Run<'_, W> {
         topics: usize,
     ) -> Topics {
         let mut is_used = vec![false; counts.words()];
-        for &word in shards.iter().flat_map(|(_, shard)| &shard.dictionary) {
+        for &word in shards.iter().flat_map(|(_, shard)| shard.dictionary) {
             is_used[word as usize] = true;
         }
         let used = (0..).zip(is_used).filter(|(_, is_used)| *is_used);
@@ -378,10 +385,10 @@ impl<W: Workers> Run<'_, W> {
     /// Batch epochs until the log-likelihood stands still.
     fn polish<const N: usize>(&mut self, rows: Vec<Cells<N>>) -> Result<Vec<Cells<N>>, W::Error> {
         let corpus = self.corpus;
-        let shards: Vec<_> = (0..).zip(&corpus.shards).collect();
+        let shards: Vec<_> = (0..).zip(corpus.shards()).collect();
         let topics = self.params.topics;
-        let mut counts = Counts::new(rows);
-        let mut next = Counts::zero(self.corpus.vocabulary());
+        let mut counts = Counts::new(rows, self.grain());
+        let mut next = Counts::zero(self.corpus.vocabulary(), self.grain());
         let (mut last, mut still) = (f64::NEG_INFINITY, 0);
         for index in 0..self.params.iterations {
             let likelihood = self.epoch(&shards, &counts, &mut next)?;
@@ -401,7 +408,7 @@ impl<W: Workers> Run<'_, W> {
 
     /// Shards in the order of this epoch.
     fn shard_order(&self, epoch: u32) -> Vec<Numbered<'_>> {
-        let mut order: Vec<_> = (0_u32..).zip(&self.corpus.shards).collect();
+        let mut order: Vec<_> = (0_u32..).zip(self.corpus.shards()).collect();
         order.sort_by_key(|(index, _)| {
             let key = [USE_ORDER, u64::from(epoch), u64::from(*index)];
             rng::bits(self.params.seed, &key)

@@ -9,7 +9,7 @@
 //! V words; a = α − 1 and b = η − 1 are the pseudo-counts. S holds the expected counts of each word and topic.
 //!
 //! **Same bits everywhere.** A document's shard is a hash of its key, documents of a shard are sorted by key, and a shard's
-//! contribution to S is rounded to a multiple of 2^−20, of which f64 sums below 2^32 are exact: neither the number of threads
+//! contribution to S is rounded to a multiple of 2^−20 (of more where there are more than 2^32 tokens), of which f64 sums are exact: neither the number of threads
 //! nor the order of the shards nor the order of the input can change a bit. Sums over topics have one fixed order of lanes, and
 //! where a product is added it is fused, with or without an instruction for that, so they do not depend on the processor either.
 

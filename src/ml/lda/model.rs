@@ -149,7 +149,7 @@ impl LdaModel {
         let sums = self.topic_counts();
         let parts = parallel::map(
             threads,
-            &observed.shards,
+            &observed.shards(),
             |shard| with_vectors!(self.topics, N => self.shard_likelihood::<N>(shard, held, &sums, params)),
         );
         let (log_likelihood, tokens) = parts
@@ -161,12 +161,12 @@ impl LdaModel {
     /// Returns Σ m ln(φ·θ) and Σ m.
     fn shard_likelihood<const N: usize>(
         &self,
-        observed: &Shard,
+        observed: &Shard<'_>,
         held: &Corpus,
         sums: &[f64],
         params: &MixtureParams,
     ) -> (f64, f64) {
-        let phi: Vec<Row<N>> = self.phi(&observed.dictionary, sums);
+        let phi: Vec<Row<N>> = self.phi(observed.dictionary, sums);
         let mut total = (0.0, 0.0);
         for (index, &key) in observed.keys.iter().enumerate() {
             let Some((shard, other)) = held.find(key) else {
@@ -217,15 +217,5 @@ impl<const N: usize> Work for Completion<'_, N> {
             log_likelihood += f64::from(count) * p.max(1e-300).ln();
         }
         log_likelihood
-    }
-}
-
-impl Corpus {
-    /// Returns shard and index of the document with this key.
-    pub(super) fn find(&self, key: u64) -> Option<(&Shard, usize)> {
-        self.shards.iter().find_map(|shard| {
-            let index = shard.keys.binary_search(&key).ok()?;
-            Some((shard, index))
-        })
     }
 }

@@ -9,7 +9,7 @@ use crate::ml::lda::Fit;
 use crate::ml::lda::LdaModel;
 use crate::ml::lda::Workers;
 use crate::ml::lda::corpus::Shard;
-use crate::ml::lda::counts::exact;
+use crate::ml::lda::counts::Grain;
 use crate::ml::lda::shard::FoldInShard;
 use crate::ml::lda::shard::ScoreShard;
 use crate::ml::lda::shard::TopicCounts;
@@ -30,10 +30,11 @@ impl Fit {
         workers: &W,
     ) -> Result<Self, W::Error> {
         let params = params.get();
-        let shards: Vec<u32> = (0..).take(corpus.shards.len()).collect();
+        let shards: Vec<u32> = (0..).take(corpus.shards().len()).collect();
         let step = EStep {
             document_pseudo_count: params.document_pseudo_count,
             weight: 1.0,
+            tokens: corpus.tokens(),
         };
         let cells = workers.e_step(&shards, &self.model.table(), step)?.cells;
         let b = f64::from(params.word_pseudo_count);
@@ -58,8 +59,9 @@ impl Fit {
         let topics = self.model.topics();
         let sums = self.model.topic_counts();
         let mut counts = vec![0.0; self.model.counts().len()];
-        for wave in corpus.shards.chunks(threads.get() * 2) {
-            let parts = parallel::map(threads, wave, |shard| {
+        let grain = Grain::of(corpus.tokens());
+        for wave in corpus.shards().chunks(threads.get() * 2) {
+            let parts = parallel::map(threads, wave, |&shard| {
                 dispatch(FoldInShard::<N> {
                     shard,
                     topics_of: TopicsOf::Model(&self.model, &sums),
@@ -67,11 +69,11 @@ impl Fit {
                 })
             });
             for (part, shard) in parts.iter().zip(wave) {
-                for (row, &word) in part.rows.iter().zip(&shard.dictionary) {
+                for (row, &word) in part.rows.iter().zip(shard.dictionary) {
                     let cells = counts[word as usize * topics..].iter_mut();
                     cells
                         .zip(&row.as_flattened()[..topics])
-                        .for_each(|(cell, value)| *cell += exact(f64::from(*value)));
+                        .for_each(|(cell, value)| *cell += grain.round(f64::from(*value)));
                 }
             }
         }
@@ -135,16 +137,16 @@ impl Fit {
         let sums = self.model.topic_counts();
         let mixtures = |index: usize| {
             let kept = self.mixtures.as_ref()?.get(index)?;
-            let documents = corpus.shards[index].keys.len();
+            let documents = corpus.shard(index).keys.len();
             (kept.len() == documents * prior.0).then_some(kept.as_slice())
         };
-        let shards: Vec<(usize, &Shard)> = corpus.shards.iter().enumerate().collect();
+        let shards: Vec<(usize, Shard<'_>)> = corpus.shards().into_iter().enumerate().collect();
         for wave in shards.chunks(threads.get() * 2) {
             let scores = parallel::map(threads, wave, |&(index, shard)| {
                 dispatch(ScoreShard::<N> {
                     shard,
-                    phi: &self.model.phi(&shard.dictionary, &sums),
-                    plain: &self.model.plain_phi(&shard.dictionary, &sums),
+                    phi: &self.model.phi(shard.dictionary, &sums),
+                    plain: &self.model.plain_phi(shard.dictionary, &sums),
                     prior,
                     mixtures: mixtures(index),
                 })

@@ -68,7 +68,7 @@ fn add_document<S: Lanes, const N: usize>(
     reason = "at most 56 topics"
 )]
 pub(super) fn random_start<const N: usize>(
-    shard: &Shard,
+    shard: &Shard<'_>,
     topics: usize,
     seed: u64,
 ) -> (Part<N>, Vec<Row<N>>) {
@@ -117,7 +117,7 @@ impl<const N: usize> TopicsOf<'_, N> {
 
 /// Work of `em_shard`.
 pub(super) struct EmShard<'a, const N: usize> {
-    pub(super) shard: &'a Shard,
+    pub(super) shard: Shard<'a>,
     pub(super) topics_of: TopicsOf<'a, N>,
     pub(super) prior: (usize, f32),
     pub(super) mixtures: &'a [Row<N>],
@@ -128,14 +128,14 @@ impl<const N: usize> Work for EmShard<'_, N> {
 
     #[inline(always)]
     fn run<S: Lanes>(self, simd: S) -> Self::Output {
-        let phi = self.topics_of.phi(&self.shard.dictionary, self.prior.0);
-        em_shard(simd, self.shard, &phi, self.prior, self.mixtures)
+        let phi = self.topics_of.phi(self.shard.dictionary, self.prior.0);
+        em_shard(simd, &self.shard, &phi, self.prior, self.mixtures)
     }
 }
 
 /// Work of `fold_in_shard`, likewise.
 pub(super) struct FoldInShard<'a, const N: usize> {
-    pub(super) shard: &'a Shard,
+    pub(super) shard: Shard<'a>,
     pub(super) topics_of: TopicsOf<'a, N>,
     pub(super) prior: (usize, f32),
 }
@@ -145,8 +145,8 @@ impl<const N: usize> Work for FoldInShard<'_, N> {
 
     #[inline(always)]
     fn run<S: Lanes>(self, simd: S) -> Part<N> {
-        let phi = self.topics_of.phi(&self.shard.dictionary, self.prior.0);
-        fold_in_shard(simd, self.shard, &phi, self.prior)
+        let phi = self.topics_of.phi(self.shard.dictionary, self.prior.0);
+        fold_in_shard(simd, &self.shard, &phi, self.prior)
     }
 }
 
@@ -176,7 +176,7 @@ impl<const N: usize> Work for LogPrior<'_, N> {
 #[inline(always)]
 fn em_shard<S: Lanes, const N: usize>(
     simd: S,
-    shard: &Shard,
+    shard: &Shard<'_>,
     phi: &[Row<N>],
     (topics, a): (usize, f32),
     mixtures: &[Row<N>],
@@ -201,7 +201,7 @@ fn em_shard<S: Lanes, const N: usize>(
 #[inline(always)]
 fn fold_in_shard<S: Lanes, const N: usize>(
     simd: S,
-    shard: &Shard,
+    shard: &Shard<'_>,
     phi: &[Row<N>],
     prior: (usize, f32),
 ) -> Part<N> {
@@ -236,7 +236,7 @@ fn finish<const N: usize>(
 
 /// Scores each pair of a shard: p = θ·φ with θ = N_j / Σ N_j and φ = S_w / S, neither with its prior, as Spark and Spot have it.
 pub(super) struct ScoreShard<'a, const N: usize> {
-    pub(super) shard: &'a Shard,
+    pub(super) shard: Shard<'a>,
     /// Smoothed φ: what mixes are found under.
     pub(super) phi: &'a [Row<N>],
     /// φ without prior.

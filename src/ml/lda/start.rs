@@ -15,10 +15,10 @@ const START_TOKENS: f32 = 20.0;
 
 /// Documents that topics may start from: those of enough tokens, or all where there is none, since topics without documents
 /// would start equal and stay so.
-fn candidates(corpus: &Corpus) -> Vec<(&Shard, usize)> {
-    let shards = corpus.shards.iter();
+fn candidates(corpus: &Corpus) -> Vec<(Shard<'_>, usize)> {
+    let shards = corpus.shards().into_iter();
     let all = shards.flat_map(|shard| (0..shard.keys.len()).map(move |index| (shard, index)));
-    let is_long = |(shard, index): &(&Shard, usize)| {
+    let is_long = |(shard, index): &(Shard<'_>, usize)| {
         let counts = shard.document(*index).1;
         counts.iter().sum::<f32>() >= START_TOKENS
     };
@@ -39,8 +39,8 @@ pub(super) fn of_documents<const N: usize>(
 ) -> Vec<Cells<N>> {
     let share = 0.5 / topics as f64;
     let mut background = vec![0.0; corpus.vocabulary()];
-    for shard in &corpus.shards {
-        for (&word, &count) in shard.words.iter().zip(&shard.counts) {
+    for shard in corpus.shards() {
+        for (&word, &count) in shard.words.iter().zip(shard.counts) {
             background[shard.dictionary[word as usize] as usize] += f64::from(count);
         }
     }

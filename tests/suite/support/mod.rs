@@ -1,6 +1,7 @@
 //! Paths, the binary, and the oracle.
 
 pub(crate) mod lab;
+pub(crate) mod proxy;
 
 use std::path::Path;
 use std::path::PathBuf;
