@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -23,6 +22,7 @@ use crate::cli::job_args::parse_time;
 use crate::cli::render;
 use crate::engine::cluster;
 use crate::engine::cluster::Doing;
+use crate::engine::cluster::OwnFolder;
 use crate::engine::cluster::Seek;
 use crate::engine::cluster::Where;
 use crate::store::Store;
@@ -109,6 +109,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         );
         return Err(exit::UsageText(text).into());
     }
+    let folder = OwnFolder::take(&config.work_dir)?;
     let place = Where {
         seek: match (&args.driver, &args.pool) {
             (Some((host, port)), _) => Seek::Driver(host.clone(), *port),
@@ -116,7 +117,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         },
         slots: slots.get(),
         memory_bytes: config.memory_bytes,
-        work_dir: own_folder(&config.work_dir)?,
+        work_dir: folder.path().to_owned(),
         grace: args.grace,
     };
     let doing = Arc::new(Doing::default());
@@ -128,7 +129,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     runtime.block_on(listen(args.status, &doing))?;
     let store = Store::open(&config)?;
     let looked = cluster::look_for_drivers(&config, &store, &place, &doing, tell);
-    drop(std::fs::remove_dir_all(&place.work_dir));
+    drop(folder);
     looked?;
     tell("left");
     // As whoever sent the signal expects.
@@ -165,29 +166,6 @@ fn parse_address(text: &str) -> Result<(String, u16), String> {
     match (is_host, port) {
         (true, Some(port)) => Ok((host.to_owned(), port)),
         _ => Err(wrong()),
-    }
-}
-
-/// A folder of this worker alone, emptied of what a killed one of its name has left.
-fn own_folder(work_dir: &std::path::Path) -> anyhow::Result<PathBuf> {
-    let folder = work_dir
-        .join("workers")
-        .join(std::process::id().to_string());
-    let name = || folder.display().to_string();
-    sweep(work_dir);
-    drop(std::fs::remove_dir_all(&folder));
-    std::fs::create_dir_all(&folder).with_context(name)?;
-    Ok(folder)
-}
-
-/// Removes what workers that are gone have left.
-fn sweep(work_dir: &std::path::Path) {
-    let entries = std::fs::read_dir(work_dir.join("workers"));
-    for entry in entries.into_iter().flatten().flatten() {
-        let process = std::path::Path::new("/proc").join(entry.file_name());
-        if matches!(process.try_exists(), Ok(false)) {
-            drop(std::fs::remove_dir_all(entry.path()));
-        }
     }
 }
 

@@ -2,7 +2,6 @@
 //! tells them that this process is gone.
 
 use std::io::Write as _;
-use std::path::Path;
 use std::process::Child;
 use std::process::ChildStdin;
 use std::process::Command;
@@ -16,6 +15,7 @@ use std::time::Instant;
 
 use crate::config::Config;
 use crate::engine::cluster::ClusterError;
+use crate::engine::cluster::folder::OwnFolder;
 use crate::engine::cluster::pool::Rendezvous;
 use crate::engine::cluster::worker::Order;
 
@@ -100,6 +100,8 @@ pub(super) fn slots_of_each(workers: usize, config: &Config) -> usize {
 pub(super) struct Children {
     orders: Vec<Order>,
     processes: Mutex<Processes>,
+    /// Of all of them; it goes when they have left.
+    _folder: OwnFolder,
 }
 
 #[derive(Default)]
@@ -121,14 +123,16 @@ impl Children {
             slots_of_each(number, config),
             config.memory_bytes / number as u64,
         );
+        let at = |error: std::io::Error| ClusterError::Worker(error.to_string());
+        let folder = OwnFolder::take(&config.work_dir).map_err(at)?;
         let order = |index: usize| {
-            let folder = format!("worker-{}-{index}", std::process::id());
-            let folder = Path::new(&config.work_dir).join(folder);
+            let folder = folder.path().join(index.to_string());
             Order::new(config, rendezvous.clone(), size, &folder)
         };
         let children = Self {
             orders: (0..number).map(order).collect(),
             processes: Mutex::default(),
+            _folder: folder,
         };
         for order in &children.orders {
             let child = ChildProcess::start(order)?;

@@ -163,22 +163,24 @@ impl Keys {
     }
 }
 
-/// A file of this machine that is for this user alone.
+/// A file of this machine that is for this user alone, or that root lets this user read by a group: so do secrets of Kubernetes lie.
 fn check_owner(path: &Path) -> Result<(), String> {
     use std::os::unix::fs::MetadataExt as _;
     let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
     let user = rustix::process::geteuid().as_raw();
-    if metadata.uid() != user {
-        return Err(format!(
-            "belongs to user {}, this is user {user}",
-            metadata.uid()
-        ));
-    }
-    match metadata.mode() & 0o077 {
+    owned(user, metadata.uid(), metadata.mode() & 0o777)
+}
+
+fn owned(user: u32, owner: u32, mode: u32) -> Result<(), String> {
+    let (others, hint) = match owner {
+        _ if owner == user => (0o077, "600"),
+        0 => (0o037, "640"),
+        _ => return Err(format!("belongs to user {owner}, this is user {user}")),
+    };
+    match mode & others {
         0 => Ok(()),
         _ => Err(format!(
-            "has mode {:o}, others can read it: chmod 600",
-            metadata.mode() & 0o777
+            "has mode {mode:o}, others can read it: chmod {hint}"
         )),
     }
 }
@@ -297,4 +299,29 @@ pub(super) fn announce(
     authority: &Authority,
 ) -> Rendezvous {
     Rendezvous::new(run, (host, port), keys.in_file(authority))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::owned;
+
+    #[test]
+    fn keys_are_of_this_user_or_of_root() {
+        for mode in [0o600, 0o400] {
+            assert!(owned(1000, 1000, mode).is_ok(), "{mode:o}");
+        }
+        for mode in [0o640, 0o440, 0o400] {
+            assert!(owned(1000, 0, mode).is_ok(), "{mode:o}");
+        }
+        for (user, owner, mode) in [
+            (1000, 1000, 0o640),
+            (1000, 1000, 0o604),
+            (0, 0, 0o640),
+            (1000, 0, 0o644),
+            (1000, 0, 0o660),
+            (1000, 1001, 0o600),
+        ] {
+            assert!(owned(user, owner, mode).is_err(), "{user} {owner} {mode:o}");
+        }
+    }
 }
