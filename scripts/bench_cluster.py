@@ -54,13 +54,13 @@ def children(process):
         return []
 
 
-def high_water(process):
-    """The most that a process has held, MB; 0 for one that is gone."""
+def held(process, what="VmHWM"):
+    """The most that a process has held, MB; or what it holds now, by the name of the kernel; 0 for one that is gone."""
     try:
         status = Path(f"/proc/{process}/status").read_text()
     except OSError:
         return 0
-    words = [line.split() for line in status.splitlines() if line.startswith("VmHWM")]
+    words = [line.split() for line in status.splitlines() if line.startswith(what)]
     return int(words[0][1]) / 1024 if words else 0
 
 
@@ -76,10 +76,12 @@ class Run:
             process = subprocess.Popen([str(part) for part in command], stdout=out, stderr=log)
         if during:
             threading.Thread(target=during, args=(process.pid,), daemon=True).start()
-        self.driver = self.worker = 0
+        self.driver = self.worker = self.anonymous = 0
         while process.poll() is None:
-            self.driver = max(self.driver, high_water(process.pid))
-            self.worker = max([self.worker, *(high_water(child) for child in children(process.pid))])
+            self.driver = max(self.driver, held(process.pid))
+            # What is not the page cache of its files.
+            self.anonymous = max(self.anonymous, held(process.pid, "RssAnon"))
+            self.worker = max([self.worker, *(held(child) for child in children(process.pid))])
             time.sleep(0.1)
         self.wall = time.time() - start
         assert process.returncode == code, (bench.WORK / "run.log").read_text()[-3000:]
@@ -132,8 +134,17 @@ def cluster(bench, records):
     here, there = (Run(bench, warehouse, [*train, "-D", f"cluster.train_from={line}"]) for line in (10**12, 1))
     bench.row("3 models, trained in the driver", here.figures())
     bench.row("  the same, on 2 workers", there.figures(), ratio_wall=round(there.wall / here.wall, 2))
+    pairs(bench, warehouse)
     memory(bench, 2 * records)
     small(bench)
+
+
+def pairs(bench, warehouse):
+    """What a driver without room for its pairs costs."""
+    models = ["-D", "suspicious.models=1", "-D", "suspicious.token_models=1", "--steps", "suspicious", "--threads", 2]
+    room, none = (Run(bench, warehouse, [*models, "-D", f"memory={size}"]) for size in ("4GiB", "64MiB"))
+    bench.row("2 models, pairs in memory", room.figures(), anonymous_mb=round(room.anonymous))
+    bench.row("  the same, pairs in files", none.figures(), ratio_wall=round(none.wall / room.wall, 2), anonymous_mb=round(none.anonymous))
 
 
 def memory(bench, records):

@@ -1,6 +1,6 @@
 //! The few calls of GSS-API (RFC 2743, RFC 2744) that a SASL login needs, from the machine's `libgssapi_krb5`, loaded when it is
-//! needed: klieg starts on machines without Kerberos. The only unsafe code of klieg; nothing in it depends on what a peer sends
-//! but the bytes and lengths of buffers that the library itself made.
+//! needed: klieg starts on machines without Kerberos. Unsafe code, in which nothing depends on what a peer sends but the bytes and
+//! lengths of buffers that the library itself made.
 #![expect(unsafe_code, reason = "calls of a C library")]
 
 use std::ffi::CString;

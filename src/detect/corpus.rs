@@ -78,40 +78,22 @@ impl DayCorpus {
             let triple = move |pair: &Pair| (key, word_id(words, pair.word), saturated(pair.count));
             run.iter().map(triple)
         });
-        let counts = Corpus::try_new_in(room, triples, words.len())?;
+        let (counts, flows) = Corpus::with_counts(room, triples, words.len())?;
         drop(by_ip);
-        let mut corpus = Self {
-            hosts_of_word: vec![0; words.len()],
-            flows_of_word: vec![0; words.len()],
+        let (mut hosts_of_word, mut flows_of_word) = (vec![0; words.len()], vec![0; words.len()]);
+        for pair in pairs {
+            let word = word_id(&words, pair.word) as usize;
+            hosts_of_word[word] += 1;
+            flows_of_word[word] += pair.count;
+        }
+        Ok(Self {
+            hosts_of_word,
+            flows_of_word,
             words,
-            groups: Column::with_capacity(room, pairs.len())?,
+            groups: groups(&counts, &flows, &documents)?,
             counts,
             documents,
-        };
-        corpus.fill(pairs)?;
-        Ok(corpus)
-    }
-
-    fn fill(&mut self, pairs: &[Pair]) -> Result<(), RoomError> {
-        let mut document = (None, 0, 0);
-        for (key, word, _) in self.counts.pairs() {
-            if document.0 != Some(key) {
-                let index = self.documents.partition_point(|entry| entry.0 < key);
-                let ip = self.documents[index].1;
-                document = (Some(key), ip, pairs.partition_point(|pair| pair.ip < ip));
-            }
-            // Pairs of an IP have the order of its words, here as there.
-            let pair = &pairs[document.2];
-            document.2 += 1;
-            self.hosts_of_word[word as usize] += 1;
-            self.flows_of_word[word as usize] += pair.count;
-            self.groups.push(Group {
-                ip: document.1,
-                word,
-                flows: saturated(pair.count),
-            })?;
-        }
-        Ok(())
+        })
     }
 
     /// Returns the room that it is in.
@@ -172,6 +154,25 @@ impl DayCorpus {
             held: Corpus::try_new_in(self.room(), held(), vocabulary)?,
         })
     }
+}
+
+/// Returns the groups of pairs, in their order; nothing is looked up, since all may lie in files.
+fn groups(
+    counts: &Corpus,
+    flows: &Column<u32>,
+    documents: &[(u64, u128)],
+) -> Result<Column<Group>, RoomError> {
+    let mut ips = Column::of(flows.room(), documents.iter().copied())?;
+    ips.sort_unstable_by_key(|&(key, _)| counts.place(key));
+    let mut ips = ips.iter();
+    let (mut last, mut ip) = (None, 0);
+    let groups = counts.pairs().zip(flows).map(|((key, word, _), &flows)| {
+        if last.replace(key) != Some(key) {
+            ip = ips.next().map_or(0, |&(_, ip)| ip);
+        }
+        Group { ip, word, flows }
+    });
+    Column::of(flows.room(), groups)
 }
 
 fn saturated(count: u64) -> u32 {

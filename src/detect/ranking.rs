@@ -9,11 +9,14 @@
 //!
 //! Ties go to the lower address, then to the word that comes first as text.
 
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::collections::HashSet;
 
 use crate::column::Column;
 use crate::column::RoomError;
 use crate::detect::corpus::DayCorpus;
+use crate::detect::corpus::Group;
 use crate::detect::models::Scores;
 use crate::word::flow::FlowWord;
 
@@ -59,15 +62,26 @@ pub fn host_share(hosts_of_word: u32, hosts: usize) -> f64 {
     (f64::from(hosts_of_word) - 0.5) / hosts.max(1) as f64
 }
 
-/// Groups in the order of ties, so that a position breaks them.
-struct Ties {
-    groups: Column<u32>,
-    /// Number of the IP at each position.
-    documents: Column<u32>,
+/// A group in an order.
+#[derive(Clone, Copy)]
+struct Entry {
+    key: f64,
+    ip: u128,
+    /// Place of its word as text.
+    word: u32,
+    group: u32,
 }
 
-impl Ties {
-    fn new(corpus: &DayCorpus) -> Result<Self, RoomError> {
+/// The groups of a day. All is read in one direction, or sorted: columns may lie in files.
+struct Groups<'a> {
+    corpus: &'a DayCorpus,
+    scores: &'a Scores,
+    /// Place of each word as text.
+    texts: Vec<u32>,
+}
+
+impl<'a> Groups<'a> {
+    fn new(corpus: &'a DayCorpus, scores: &'a Scores) -> Self {
         let texts: Vec<String> = corpus
             .words
             .iter()
@@ -75,46 +89,36 @@ impl Ties {
             .collect();
         let mut by_text: Vec<u32> = (0..).take(texts.len()).collect();
         by_text.sort_unstable_by(|&left, &right| texts[left as usize].cmp(&texts[right as usize]));
-        let mut rank = vec![0_u32; texts.len()];
-        for (position, &word) in (0..).zip(&by_text) {
-            rank[word as usize] = position;
+        let mut places = vec![0_u32; texts.len()];
+        for (place, &word) in (0..).zip(&by_text) {
+            places[word as usize] = place;
         }
-        let room = corpus.room();
-        let keyed = corpus.groups.iter().zip(0..);
-        let keyed = keyed.map(|(group, index)| (group.ip, rank[group.word as usize], index));
-        let mut keyed: Column<(u128, u32, u32)> = Column::of(room, keyed)?;
-        keyed.sort_unstable();
-        let mut documents = Column::with_capacity(room, keyed.len())?;
-        let (mut document, mut last) = (0, None);
-        for &(ip, ..) in &keyed {
-            if last.is_some_and(|last| last != ip) {
-                document += 1;
-            }
-            last = Some(ip);
-            documents.push(document)?;
+        Self {
+            corpus,
+            scores,
+            texts: places,
         }
-        Ok(Self {
-            groups: Column::of(room, keyed.iter().map(|entry| entry.2))?,
-            documents,
-        })
     }
 
-    /// Returns positions by rising key.
-    fn sorted(&self, key: impl Fn(usize) -> f64) -> Result<Column<(f64, u32)>, RoomError> {
-        let keyed = self.groups.iter().zip(0..);
-        let keyed = keyed.map(|(&group, position)| (key(group as usize), position));
-        let mut keyed = Column::of(self.groups.room(), keyed)?;
-        sort(&mut keyed);
-        Ok(keyed)
-    }
-
-    fn group(&self, position: u32) -> u32 {
-        self.groups[position as usize]
+    /// Returns all groups by rising key, which is made of a group, its p and its q.
+    fn sorted(&self, key: impl Fn(&Group, f64, f64) -> f64) -> Result<Column<Entry>, RoomError> {
+        let Scores { presence, tokens } = self.scores;
+        let all = self.corpus.groups.iter().zip(presence).zip(tokens).zip(0..);
+        let entries = all.map(|(((group, &p), &q), index)| Entry {
+            key: key(group, p, q),
+            ip: group.ip,
+            word: self.texts[group.word as usize],
+            group: index,
+        });
+        let mut entries = Column::of(self.corpus.room(), entries)?;
+        entries.sort_unstable_by(order);
+        Ok(entries)
     }
 }
 
-fn sort(keyed: &mut [(f64, u32)]) {
-    keyed.sort_unstable_by(|left, right| left.0.total_cmp(&right.0).then(left.1.cmp(&right.1)));
+fn order(left: &Entry, right: &Entry) -> Ordering {
+    let ties = || (left.ip, left.word).cmp(&(right.ip, right.word));
+    left.key.total_cmp(&right.key).then_with(ties)
 }
 
 /// Ranks all groups; the list and the halves hold the first `limit`.
@@ -127,16 +131,15 @@ pub fn rank(
     half_b_share: f64,
     limit: usize,
 ) -> Result<Ranking, RoomError> {
-    let ties = Ties::new(corpus)?;
-    let (half_a, score_a) = half_a(corpus, scores, &ties, limit)?;
-    let by_q = ties.sorted(|group| scores.tokens[group])?;
+    let groups = Groups::new(corpus, scores);
+    let (half_a, score_a) = half_a(&groups, limit)?;
+    let by_q = groups.sorted(|_, _, q| q)?;
     let (half_b, score_b) = if half_b_share > 0.0 {
-        half_b(corpus, scores, &ties, &by_q, limit)?
+        half_b(&groups, &by_q, limit)?
     } else {
         (Vec::new(), Vec::new())
     };
     let (list, halves) = alternate(&half_a, &half_b, half_b_share, limit);
-    let by_p = by_q.iter().map(|&(_, position)| ties.group(position));
     Ok(Ranking {
         list,
         halves,
@@ -144,67 +147,66 @@ pub fn rank(
         score_a,
         half_b,
         score_b,
-        by_p: Column::of(corpus.room(), by_p)?,
+        by_p: Column::of(corpus.room(), by_q.iter().map(|entry| entry.group))?,
     })
 }
 
 /// The first groups of an order, and their scores.
 type Half = (Vec<u32>, Vec<f64>);
 
-fn half_a(
-    corpus: &DayCorpus,
-    scores: &Scores,
-    ties: &Ties,
-    limit: usize,
-) -> Result<Half, RoomError> {
-    let loud =
-        |group: usize| bits(scores.presence[group]) + f64::from(corpus.groups[group].flows).log2();
-    let mut order = ties.sorted(|group| -loud(group))?;
-    let mut seen = Column::filled(corpus.room(), 0_u32, corpus.hosts())?;
-    for (key, position) in order.iter_mut() {
-        let before = &mut seen[ties.documents[*position as usize] as usize];
-        *key += f64::from(1 + *before).log2();
+fn half_a(groups: &Groups<'_>, limit: usize) -> Result<Half, RoomError> {
+    let by_loud = groups.sorted(|group, p, _| -(bits(p) + f64::from(group.flows).log2()))?;
+    let mut seen: BTreeMap<u128, u32> = BTreeMap::new();
+    let mut first: Vec<Entry> = Vec::new();
+    // Of the entries so far, the last of the first `limit`.
+    let mut last = f64::INFINITY;
+    for entry in &by_loud {
+        // What comes after others of its IP only loses by it.
+        if entry.key > last {
+            break;
+        }
+        let before = seen.entry(entry.ip).or_default();
+        let key = entry.key + f64::from(1 + *before).log2();
         *before += 1;
+        first.push(Entry { key, ..*entry });
+        if first.len() >= limit.saturating_mul(2).max(1) {
+            first.sort_unstable_by(order);
+            first.truncate(limit);
+            last = first.last().map_or(f64::NEG_INFINITY, |entry| entry.key);
+        }
     }
-    sort(&mut order);
-    let first = order.iter().take(limit);
-    Ok(first
-        .map(|&(key, position)| (ties.group(position), -key))
-        .unzip())
+    first.sort_unstable_by(order);
+    first.truncate(limit);
+    Ok(first.iter().map(|entry| (entry.group, -entry.key)).unzip())
 }
 
-fn half_b(
-    corpus: &DayCorpus,
-    scores: &Scores,
-    ties: &Ties,
-    by_q: &[(f64, u32)],
-    limit: usize,
-) -> Result<Half, RoomError> {
-    let tokens: u64 = corpus.flows_of_word.iter().sum();
-    let by_pmi = ties.sorted(|group| {
-        let word = corpus.groups[group].word as usize;
-        pmi(scores.tokens[group], corpus.flows_of_word[word], tokens)
-    })?;
-    let mut best = Column::filled(corpus.room(), f64::INFINITY, by_q.len())?;
+fn half_b(groups: &Groups<'_>, by_q: &[Entry], limit: usize) -> Result<Half, RoomError> {
+    let flows_of_word = &groups.corpus.flows_of_word;
+    let tokens: u64 = flows_of_word.iter().sum();
+    let by_pmi = groups.sorted(|group, _, q| pmi(q, flows_of_word[group.word as usize], tokens))?;
+    // Those that are not among the first of any order are not among the first of both.
+    let mut best: BTreeMap<u32, Entry> = BTreeMap::new();
     for order in [by_q, &*by_pmi] {
         let mut start = 1.0;
-        for run in order.chunk_by(|left, right| left.0 == right.0) {
+        let mut taken = 0;
+        for run in order.chunk_by(|left, right| left.key == right.key) {
+            if taken >= limit {
+                break;
+            }
+            taken += run.len();
             let length = f64::from(u32::try_from(run.len()).unwrap_or(u32::MAX));
-            let middle = start + (length - 1.0) / 2.0;
+            let key = start + (length - 1.0) / 2.0;
             start += length;
-            for (_, position) in run {
-                let value = &mut best[*position as usize];
-                *value = value.min(middle);
+            for entry in run {
+                let best = best.entry(entry.group).or_insert(Entry { key, ..*entry });
+                best.key = best.key.min(key);
             }
         }
     }
-    drop(by_pmi);
-    let mut order = Column::of(corpus.room(), best.iter().copied().zip(0..))?;
-    sort(&mut order);
-    let first = order.iter().take(limit);
-    Ok(first
-        .map(|&(key, position)| (ties.group(position), key))
-        .unzip())
+    let mut first: Vec<Entry> = best.into_values().collect();
+    first.sort_unstable_by(order);
+    first.truncate(limit);
+    Ok(first.iter().map(|entry| (entry.group, entry.key)).unzip())
 }
 
 /// Takes from B as often as its share says, from A else; a group already taken is passed over. Returns the half of each too.

@@ -116,40 +116,31 @@ impl Corpus {
         triples: impl IntoIterator<Item = (u64, u32, u32)>,
         vocabulary: usize,
     ) -> Result<Self, CorpusError> {
-        let mut tokens = 0_u64;
-        let mut keyed = Column::new(room);
-        for (document, word, count) in triples {
-            if word as usize >= vocabulary {
-                return Err(CorpusError::Word {
-                    document,
-                    word,
-                    vocabulary,
-                });
-            }
-            tokens = tokens.saturating_add(u64::from(count));
-            if count > 0 {
-                keyed.push(Keyed {
-                    shard: hash(document),
-                    document,
-                    word,
-                    count,
-                })?;
-            }
-        }
-        if tokens > TOKENS_MAX {
-            return Err(CorpusError::TooManyTokens { tokens });
-        }
-        let pairs = keyed.len();
-        if u32::try_from(pairs).is_err() {
-            return Err(CorpusError::TooManyPairs { pairs });
-        }
-        let shards = keyed.len().div_ceil(SHARD_PAIRS).next_power_of_two();
-        let bits = shards.trailing_zeros();
-        for pair in keyed.iter_mut() {
-            pair.shard = prefix(pair.shard, bits);
-        }
-        keyed.sort_unstable_by_key(|pair| (pair.shard, pair.document, pair.word));
-        let (layout, counts) = Layout::of(room, &keyed, bits)?;
+        let (keyed, tokens, bits) = keyed(room, triples, vocabulary)?;
+        Ok(Self::of(room, &keyed, (vocabulary, tokens, bits))?)
+    }
+
+    /// The same of pairs that are different, with their exact counts, in the order of [`Corpus::pairs`].
+    ///
+    /// # Errors
+    /// As above.
+    pub fn with_counts(
+        room: &Arc<Room>,
+        triples: impl IntoIterator<Item = (u64, u32, u32)>,
+        vocabulary: usize,
+    ) -> Result<(Self, Column<u32>), CorpusError> {
+        let (keyed, tokens, bits) = keyed(room, triples, vocabulary)?;
+        let corpus = Self::of(room, &keyed, (vocabulary, tokens, bits))?;
+        let counts = Column::of(room, keyed.iter().map(|pair| pair.count))?;
+        Ok((corpus, counts))
+    }
+
+    fn of(
+        room: &Arc<Room>,
+        keyed: &[Keyed],
+        (vocabulary, tokens, bits): (usize, u64, u32),
+    ) -> Result<Self, RoomError> {
+        let (layout, counts) = Layout::of(room, keyed, bits)?;
         Ok(Self {
             layout: Arc::new(layout),
             counts,
@@ -194,12 +185,18 @@ impl Corpus {
         }
     }
 
+    /// Returns what documents are sorted by: the number of the shard, then the key.
+    #[must_use]
+    pub fn place(&self, key: u64) -> (u64, u64) {
+        (prefix(hash(key), self.layout.bits), key)
+    }
+
     /// Returns shard and index of the document with this key.
     pub(super) fn find(&self, key: u64) -> Option<(Shard<'_>, usize)> {
         let Layout {
             ends, keys, bits, ..
         } = &*self.layout;
-        let wanted = prefix(hash(key), *bits);
+        let (wanted, _) = self.place(key);
         let last_of = |end: &Ends| prefix(hash(keys[end.documents - 1]), *bits);
         let shard = ends.partition_point(|end| last_of(end) < wanted);
         let shard = (shard < ends.len()).then(|| self.shard(shard))?;
@@ -237,6 +234,48 @@ impl Corpus {
     pub fn documents(&self) -> usize {
         self.layout.keys.len()
     }
+}
+
+/// Returns pairs by shard, document and word, the sum of their counts, and the bits that tell shards apart.
+fn keyed(
+    room: &Arc<Room>,
+    triples: impl IntoIterator<Item = (u64, u32, u32)>,
+    vocabulary: usize,
+) -> Result<(Column<Keyed>, u64, u32), CorpusError> {
+    let mut tokens = 0_u64;
+    let mut keyed = Column::new(room);
+    for (document, word, count) in triples {
+        if word as usize >= vocabulary {
+            return Err(CorpusError::Word {
+                document,
+                word,
+                vocabulary,
+            });
+        }
+        tokens = tokens.saturating_add(u64::from(count));
+        if count > 0 {
+            keyed.push(Keyed {
+                shard: hash(document),
+                document,
+                word,
+                count,
+            })?;
+        }
+    }
+    if tokens > TOKENS_MAX {
+        return Err(CorpusError::TooManyTokens { tokens });
+    }
+    let pairs = keyed.len();
+    if u32::try_from(pairs).is_err() {
+        return Err(CorpusError::TooManyPairs { pairs });
+    }
+    let shards = pairs.div_ceil(SHARD_PAIRS).next_power_of_two();
+    let bits = shards.trailing_zeros();
+    for pair in keyed.iter_mut() {
+        pair.shard = prefix(pair.shard, bits);
+    }
+    keyed.sort_unstable_by_key(|pair| (pair.shard, pair.document, pair.word));
+    Ok((keyed, tokens, bits))
 }
 
 fn hash(document: u64) -> u64 {

@@ -1,5 +1,8 @@
 //! Topics to start from, made of documents: each is half background, half the square roots of the counts of some documents.
 
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
 use crate::ml::lda::Corpus;
 use crate::ml::lda::corpus::Shard;
 use crate::ml::lda::counts::Cells;
@@ -13,25 +16,50 @@ const START_DOCUMENTS: usize = 50;
 /// Tokens that such a document has, where there are documents of so many.
 const START_TOKENS: f32 = 20.0;
 
-/// Documents that topics may start from: those of enough tokens, or all where there is none, since topics without documents
-/// would start equal and stay so.
-fn candidates(corpus: &Corpus) -> Vec<(Shard<'_>, usize)> {
-    let shards = corpus.shards().into_iter();
-    let all = shards.flat_map(|shard| (0..shard.keys.len()).map(move |index| (shard, index)));
-    let is_long = |(shard, index): &(Shard<'_>, usize)| {
+/// A document: its shard and its place there.
+type Place<'a> = (Shard<'a>, usize);
+
+/// Returns for each topic the documents that it starts from, drawn from those of enough tokens, or from all where there is none, since
+/// topics without documents would start equal and stay so. The candidates are gone through twice, and kept nowhere.
+fn samples(corpus: &Corpus, topics: usize, seed: u64) -> Vec<Vec<Place<'_>>> {
+    let shards = corpus.shards();
+    let all = || {
+        let shards = shards.iter();
+        shards.flat_map(|&shard| (0..shard.keys.len()).map(move |index| (shard, index)))
+    };
+    let is_long = |(shard, index): &Place<'_>| {
         let counts = shard.document(*index).1;
         counts.iter().sum::<f32>() >= START_TOKENS
     };
-    let long: Vec<_> = all.clone().filter(is_long).collect();
-    if long.is_empty() { all.collect() } else { long }
+    let long = all().filter(is_long).count();
+    let candidates = if long == 0 { all().count() } else { long };
+    let draw = |topic: u64, draw: u64| {
+        let number = rng::bits(seed, &[USE_DOCUMENTS, topic, draw]);
+        usize::try_from(number % candidates as u64).unwrap_or(0)
+    };
+    let draws = START_DOCUMENTS.min(candidates);
+    let drawn: Vec<Vec<usize>> = (0..topics as u64)
+        .map(|topic| {
+            (0..draws as u64)
+                .map(|number| draw(topic, number))
+                .collect()
+        })
+        .collect();
+    let wanted: BTreeSet<usize> = drawn.iter().flatten().copied().collect();
+    let places: BTreeMap<usize, Place<'_>> = all()
+        .filter(|place| long == 0 || is_long(place))
+        .enumerate()
+        .filter(|(number, _)| wanted.contains(number))
+        .collect();
+    let of_topic = |numbers: &Vec<usize>| {
+        let found = numbers.iter().map(|number| places.get(number).copied());
+        found.flatten().collect()
+    };
+    drawn.iter().map(of_topic).collect()
 }
 
 /// Returns S of `topics` topics that add up to the tokens.
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    reason = "shares of the tokens; rank below the documents"
-)]
+#[expect(clippy::cast_precision_loss, reason = "shares of the tokens")]
 pub(super) fn of_documents<const N: usize>(
     corpus: &Corpus,
     topics: usize,
@@ -50,15 +78,7 @@ pub(super) fn of_documents<const N: usize>(
         row
     };
     let mut rows: Vec<Cells<N>> = background.iter().map(with_background).collect();
-    let documents = candidates(corpus);
-    for (topic, number) in (0..topics).zip(0_u64..) {
-        let draws = 0..START_DOCUMENTS.min(documents.len());
-        let sample: Vec<_> = draws
-            .map(|draw| {
-                let key = [USE_DOCUMENTS, number, draw as u64];
-                documents[(rng::bits(seed, &key) % documents.len() as u64) as usize]
-            })
-            .collect();
+    for (topic, sample) in samples(corpus, topics, seed).into_iter().enumerate() {
         let counts = sample
             .iter()
             .flat_map(|(shard, index)| shard.document(*index).1);
