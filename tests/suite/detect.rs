@@ -150,6 +150,17 @@ fn orders_follow_their_formulas() {
         }
     }
     assert_eq!(ranking.list, list);
+    let quarter = rank(&corpus, &scores, 0.25, 8).list;
+    assert_eq!(quarter[..3], ranking.half_a[..3]);
+    assert_eq!(quarter[3], ranking.half_b[0]);
+}
+
+#[test]
+fn a_limit_cuts_the_halves_and_nothing_else() {
+    let corpus = corpus();
+    let scores = scores(&corpus);
+    let all = corpus.groups.len();
+    let ranking = rank(&corpus, &scores, 0.5, all);
     for limit in [0, 1, 2, 5, 20, all - 1] {
         let some = rank(&corpus, &scores, 0.5, limit);
         assert_eq!(some.half_a, ranking.half_a[..limit]);
@@ -157,9 +168,6 @@ fn orders_follow_their_formulas() {
         assert_eq!(some.half_b, ranking.half_b[..limit]);
         assert_eq!(some.score_b, ranking.score_b[..limit]);
     }
-    let quarter = rank(&corpus, &scores, 0.25, 8).list;
-    assert_eq!(quarter[..3], ranking.half_a[..3]);
-    assert_eq!(quarter[3], ranking.half_b[0]);
 }
 
 /// All columns in files, none, and some of them.
