@@ -147,6 +147,20 @@ impl Site {
         self.worker_by(name, args, environment, itself)
     }
 
+    /// A worker whose program is another build.
+    pub(crate) fn worker_of_another_build(&self, args: &[&str]) -> Worker {
+        let program = self.path("other build");
+        fs::copy(env!("CARGO_BIN_EXE_klieg"), &program).unwrap();
+        let mut longer = File::options().append(true).open(&program).unwrap();
+        longer.write_all(b"x").unwrap();
+        drop(longer);
+        self.worker_by("other", args, &[], |command| {
+            let mut other = Command::new(&program);
+            other.args(command.get_args());
+            other
+        })
+    }
+
     /// A worker whose command `how` changes.
     pub(crate) fn worker_by(
         &self,
@@ -416,31 +430,14 @@ fn what_keeps_workers_and_drivers_apart_is_said() {
     let says = ["cannot reach it at no-such-host.invalid", "--external-host"];
     fails(&with(&["--cluster", "p"]), 6, &says);
     drop(lost);
-    let other = site.path("other build");
-    fs::copy(env!("CARGO_BIN_EXE_klieg"), &other).unwrap();
-    let mut longer = File::options().append(true).open(&other).unwrap();
-    longer.write_all(b"x").unwrap();
-    drop(longer);
-    let log = site.path("other.log");
-    let root = format!("warehouse={}", site.path("").display());
-    let work = format!("work_dir={}", site.path("other").display());
-    let mut stranger = Command::new(&other)
-        .args(["worker", "--pool", "p", "-D", &root, "-D", &work])
-        .stderr(File::create(&log).unwrap())
-        .spawn()
-        .unwrap();
+    let stranger = site.worker_of_another_build(&["--pool", "p"]);
     fails(
         &with(&["--cluster", "p"]),
         6,
         &["no worker has dialled; worker ", "is klieg"],
     );
-    let told = fs::read_to_string(&log).unwrap();
-    stranger.kill().unwrap();
-    stranger.wait().unwrap();
-    assert!(
-        told.contains("install the same program on all nodes"),
-        "{told}"
-    );
+    stranger.wait_told("install the same program on all nodes");
+    drop(stranger);
     keys_and_sizes(&site);
 }
 
@@ -539,13 +536,12 @@ fn a_full_disk_takes_its_worker_out() {
     assert!(filled.is_err());
     fs::write(&go, "").unwrap();
     let (code, told) = text(&run.wait_with_output().unwrap());
-    let log = full.told();
+    full.wait_told("not fit for work");
     drop((full, good));
     let unmounted = Command::new("umount").arg(&disk).status();
     assert!(unmounted.unwrap().success());
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("this worker leaves"), "{told}");
-    assert!(log.contains("not fit for work"), "{log}");
     site.check(&told);
 }
 

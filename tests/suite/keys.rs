@@ -56,6 +56,16 @@ fn a_worker_is_told_where_its_driver_is() {
     assert!(wrong.told().contains("no driver at"), "{}", wrong.told());
     drop(wrong);
 
+    let other = site.worker_of_another_build(&[&driver[..], &[&own]].concat());
+    let (code, told) = text(&site.run(&impatient).output().unwrap());
+    assert_eq!(code, Some(6), "{told}");
+    assert!(
+        told.contains("worker at 127.0.0.1 is klieg of build"),
+        "{told}"
+    );
+    other.wait_told("install the same program on all nodes");
+    drop(other);
+
     for (args, wanted) in [
         (
             &["--driver", address.as_str()][..],

@@ -4,10 +4,13 @@
 //! issues itself a certificate. All certificates carry one name, for which every client asks, so that addresses do not matter. With
 //! certificates of the site (`cluster.tls`), their names are those of the hosts.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::OnceLock;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use ballista_core::extension::EndpointOverrideFn;
@@ -49,6 +52,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(20);
 /// How often a silent connection is asked whether it lives, and how long its answer may take.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Callers of other builds that are remembered.
+const STRANGERS_MAX: usize = 20;
 
 /// Certificate and key of an authority, as PEM.
 #[derive(Clone)]
@@ -120,7 +125,11 @@ pub(super) struct Auth {
     name: Option<&'static str>,
     /// `klieg/<build>/<run>`: the one header that Ballista's Flight clients let us set.
     agent: String,
+    strangers: Strangers,
 }
+
+/// Address and build of callers that were refused, since theirs is another build.
+type Strangers = Arc<Mutex<BTreeSet<(String, String)>>>;
 
 impl Auth {
     /// Issues a certificate of `authority`.
@@ -144,6 +153,7 @@ impl Auth {
             key: key.serialize_pem(),
             name: Some(NAME),
             agent: agent(build, run),
+            strangers: Strangers::default(),
         })
     }
 
@@ -161,6 +171,7 @@ impl Auth {
             key: read(&tls.key)?,
             name: None,
             agent: agent(build, run),
+            strangers: Strangers::default(),
         })
     }
 
@@ -209,6 +220,15 @@ impl Auth {
             .with_ballista_override_create_grpc_client_endpoint(self.hook())
     }
 
+    /// Returns address and build of callers of another build that servers made of this one have refused.
+    pub(super) fn strangers(&self) -> Vec<(String, String)> {
+        let strangers = self
+            .strangers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        strangers.iter().cloned().collect()
+    }
+
     /// The only way in which a server is made.
     pub(super) fn server(
         &self,
@@ -218,7 +238,10 @@ impl Auth {
             .client_ca_root(Certificate::from_pem(&self.authority))
             .timeout(CONNECT);
         let server = create_grpc_server(&GrpcServerConfig::default()).tls_config(tls);
-        let check = SameRun(self.agent.clone());
+        let check = SameRun {
+            agent: self.agent.clone(),
+            strangers: Arc::clone(&self.strangers),
+        };
         Ok(server
             .map_err(ClusterError::tls)?
             .layer(InterceptorLayer::new(check)))
@@ -235,25 +258,54 @@ fn agent(build: &str, run: &str) -> String {
 /// Returns build and run of whoever refused.
 pub(super) fn who(refused: &Status) -> Option<(String, String)> {
     let agent = refused.metadata().get(AGENT)?.to_str().ok()?;
-    let (build, run) = agent.strip_prefix("klieg/")?.split_once('/')?;
+    let (build, run) = parts(agent)?;
     Some((build.to_owned(), run.to_owned()))
+}
+
+/// Build and run of an agent.
+fn parts(agent: &str) -> Option<(&str, &str)> {
+    agent.strip_prefix("klieg/")?.split_once('/')
 }
 
 /// Refuses requests of another build or run, for every service of a port.
 #[derive(Clone)]
-pub(super) struct SameRun(String);
+pub(super) struct SameRun {
+    agent: String,
+    strangers: Strangers,
+}
+
+impl SameRun {
+    fn note(&self, agent: &str, request: &Request<()>) {
+        let builds = (parts(agent), parts(&self.agent));
+        let (Some((build, _)), Some((own, _))) = builds else {
+            return;
+        };
+        let Some(address) = request.remote_addr().filter(|_| build != own) else {
+            return;
+        };
+        let mut strangers = self
+            .strangers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if strangers.len() < STRANGERS_MAX {
+            strangers.insert((address.ip().to_string(), build.to_owned()));
+        }
+    }
+}
 
 impl Interceptor for SameRun {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
         let header = request.metadata().get("user-agent");
         let found = header.and_then(|header| header.to_str().ok()).unwrap_or("");
         // tonic adds its own name behind a blank.
-        if found.split(' ').next() == Some(&self.0) {
+        let found = found.split(' ').next().unwrap_or_default();
+        if found == self.agent {
             return Ok(request);
         }
+        self.note(found, &request);
         let mut refused = Status::failed_precondition("another build or another run of klieg");
         // Whoever gets here has a certificate of the pool: he may know for which run to call.
-        if let Ok(agent) = self.0.parse() {
+        if let Ok(agent) = self.agent.parse() {
             refused.metadata_mut().insert(AGENT, agent);
         }
         Err(refused)

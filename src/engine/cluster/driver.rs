@@ -49,6 +49,7 @@ use crate::engine::cluster::pool;
 use crate::engine::cluster::pool::Keys;
 use crate::engine::cluster::pool::Membership;
 use crate::engine::cluster::pool::Rendezvous;
+use crate::engine::cluster::refusals;
 use crate::engine::cluster::watch::Board;
 use crate::engine::session;
 use crate::engine::task::TaskCodec;
@@ -223,7 +224,8 @@ impl Cluster {
             .map(|member| format!("{}: {}", member.address, member.barred))
             .collect();
         let refused = self.membership.as_ref().map(Membership::refusals);
-        let refused = refused.unwrap_or_default();
+        let mut refused = refused.unwrap_or_default();
+        refused.extend(self.auth.strangers().iter().map(refusals::of_caller));
         let told = match &self.membership {
             Some(_) => "the pool file is written",
             None => "they were started",

@@ -210,6 +210,7 @@ impl Fitness {
             Err(found) => found,
         };
         self.state.is_unfit.store(true, Ordering::Relaxed);
-        DataFusionError::Execution(format!("worker {}: {message}; {LEAVES}: {found}", self.id))
+        // What is wrong here comes first: of the task's error only the beginning may be shown.
+        DataFusionError::Execution(format!("worker {}: {LEAVES}: {found}; {message}", self.id))
     }
 }

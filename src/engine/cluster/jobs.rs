@@ -25,7 +25,6 @@ use tokio::sync::mpsc::Receiver;
 use crate::engine::Engine as _;
 use crate::engine::Progress;
 use crate::engine::Sink;
-use crate::engine::Stage;
 use crate::engine::cluster::Cluster;
 use crate::engine::cluster::gate::FailedTask;
 use crate::engine::cluster::guard;
@@ -65,8 +64,11 @@ impl Cluster {
             }
         }
         let graph = self.graph(&job, ended.is_ok()).await;
+        if let Some(board) = &self.board {
+            board.forget(job.as_str());
+        }
         if let Some(graph) = &graph {
-            self.show(progress, guard::stages(graph.as_ref()));
+            progress.set_stages(guard::stages(graph.as_ref()));
         }
         let result = match (ended, graph) {
             (Ok(_), None) => Err(Doubt::passing(&"nobody knows what its stages did")),
@@ -120,9 +122,13 @@ impl Cluster {
                 },
                 _ = tick.tick() => {
                     let running = self.scheduler.state.task_manager.get_running_job_cache();
-                    if let Some(job) = running.get(job) {
-                        let graph = job.execution_graph.read().await;
-                        self.show(progress, guard::stages(graph.as_ref()));
+                    if let Some(running) = running.get(job) {
+                        let graph = running.execution_graph.read().await;
+                        let stages = guard::stages(graph.as_ref());
+                        if let Some(board) = &self.board {
+                            board.set_stages(job.as_str(), &stages);
+                        }
+                        progress.set_stages(stages);
                     }
                     if let Some(trouble) = self.look_for_losses().await {
                         break trouble;
@@ -169,13 +175,6 @@ impl Cluster {
             self.members.note_loss(text);
         }
         None
-    }
-
-    fn show(&self, progress: &Progress, stages: Vec<Stage>) {
-        if let Some(board) = &self.board {
-            board.set_stages(&stages);
-        }
-        progress.set_stages(stages);
     }
 
     /// Hands the result on, batch by batch, from the workers that hold it.

@@ -93,3 +93,85 @@ fn refused(what: &str) -> DataFusionError {
         "refused by the worker: {what} is not of the warehouse"
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+    use std::sync::Arc;
+
+    use datafusion::datasource::listing::PartitionedFile;
+    use datafusion::datasource::object_store::ObjectStoreUrl;
+    use datafusion::datasource::physical_plan::FileScanConfigBuilder;
+    use datafusion::datasource::physical_plan::ParquetSource;
+    use datafusion::physical_plan::empty::EmptyExec;
+
+    use super::*;
+    use crate::config::EventTime;
+
+    const ROOT: &str = "/data/spot";
+    const RUN: &str = "/data/spot/.klieg/runs/flow-20160708/1";
+
+    fn refused(plan: &Arc<dyn ExecutionPlan>) -> Option<String> {
+        let store = Store::local(Path::new(ROOT));
+        check(&store, plan.as_ref())
+            .err()
+            .map(|error| error.to_string())
+    }
+
+    fn scan(url: &str, path: &str) -> Arc<dyn ExecutionPlan> {
+        let source = Arc::new(ParquetSource::new(task::text_schema()));
+        let url = ObjectStoreUrl::parse(url).expect("a URL");
+        let scan = FileScanConfigBuilder::new(url, source);
+        DataSourceExec::from_data_source(scan.with_file(PartitionedFile::new(path, 1)).build())
+    }
+
+    fn ingest(deliver: Option<&str>, staging: &str, tag: &str) -> Arc<dyn ExecutionPlan> {
+        let splits = MemorySourceConfig::try_new_exec(&[vec![]], task::text_schema(), None);
+        let spec = IngestSpec {
+            start_ms: 0,
+            end_ms: 1,
+            offsets: Vec::new(),
+            has_hour_folders: true,
+            event_time: EventTime::Received,
+            staging: staging.to_owned(),
+            deliver: deliver.map(str::to_owned),
+            tag: tag.to_owned(),
+            threads: NonZeroUsize::MIN,
+        };
+        let splits = splits.expect("no rows");
+        Arc::new(TaskExec::new(TaskSpec::Ingest(spec), splits))
+    }
+
+    #[test]
+    fn plans_stay_in_the_warehouse() {
+        let within = [
+            scan("file:///", "data/spot/flow/hive/part.parquet"),
+            ingest(Some(RUN), "/anywhere", "0a1b"),
+            ingest(None, RUN, "0a1b"),
+        ];
+        for plan in &within {
+            assert_eq!(refused(plan), None, "{plan:?}");
+        }
+        let without = [
+            scan("file:///", "data/spot-of-others/part.parquet"),
+            scan("file:///", "etc/shadow"),
+            scan("hdfs://elsewhere/", "data/spot/flow/hive/part.parquet"),
+            ingest(Some("/data/spot/flow/hive"), "/anywhere", "0a1b"),
+            ingest(Some("/data/spot/.klieg/runs/../../../x"), RUN, "0a1b"),
+            ingest(None, "/etc/cron.d", "0a1b"),
+            ingest(Some(RUN), RUN, "../0a1b"),
+        ];
+        for plan in &without {
+            let text = refused(plan).unwrap_or_default();
+            assert!(text.contains("refused by the worker"), "{plan:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn operators_that_no_plan_has_are_refused_at_any_depth() {
+        let other = Arc::new(EmptyExec::new(task::text_schema()));
+        let plan: Arc<dyn ExecutionPlan> = Arc::new(CoalescePartitionsExec::new(other));
+        let text = refused(&plan).unwrap_or_default();
+        assert!(text.contains("operator EmptyExec"), "{text}");
+    }
+}

@@ -55,17 +55,33 @@ pub(super) fn list(store: &Store, (pool, run): (&str, &str)) -> Vec<String> {
     refusals
         .filter(|refusal| refusal.run == run)
         .map(|refusal| {
-            format!(
-                "worker {} on {} is klieg {} build {}, this is {} build {}: install the same program on all nodes",
-                refusal.process,
-                plain(&refusal.host),
-                plain(&refusal.version),
-                plain(&refusal.build),
-                env!("CARGO_PKG_VERSION"),
-                build()
+            let who = format!("{} on {}", refusal.process, plain(&refusal.host));
+            differ(
+                &who,
+                &format!(
+                    "{} build {}",
+                    plain(&refusal.version),
+                    plain(&refusal.build)
+                ),
             )
         })
         .collect()
+}
+
+/// Says that a worker that has called is of another build.
+pub(super) fn of_caller((address, other): &(String, String)) -> String {
+    differ(
+        &format!("at {address}"),
+        &format!("of build {}", plain(other)),
+    )
+}
+
+fn differ(who: &str, what: &str) -> String {
+    format!(
+        "worker {who} is klieg {what}, this is {} build {}: install the same program on all nodes",
+        env!("CARGO_PKG_VERSION"),
+        build()
+    )
 }
 
 /// Removes what workers have left for earlier runs.

@@ -79,7 +79,8 @@ fn ask(host: &str, port: u16, keys: &Keys) -> Result<Rendezvous, ClusterError> {
         let rendezvous = Rendezvous::new(run, (host, port), None);
         rendezvous.of_build(build)
     };
-    let auth = found("", "").auth(keys, "worker")?;
+    // Of this build, so that a driver of another one can say who called.
+    let auth = found(auth::build(), "").auth(keys, "worker")?;
     let call = async {
         let url = format!("https://{}", pool::address(host, port));
         let endpoint = Endpoint::from_shared(url).map_err(|error| text(&error))?;

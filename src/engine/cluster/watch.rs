@@ -1,5 +1,6 @@
 //! What a driver shows of itself for `klieg status`; nothing secret.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -33,13 +34,16 @@ pub struct Driver {
     pub version: String,
     /// Its workers.
     pub workers: Vec<serde_json::Value>,
-    /// Stages of the plan that runs.
+    /// Stages of the plans that run.
     pub stages: Vec<serde_json::Value>,
 }
 
+/// Stages by job.
+type Stages = BTreeMap<String, Vec<Stage>>;
+
 /// Writes it every few seconds until it is dropped.
 pub(super) struct Board {
-    stages: Arc<Mutex<Vec<Stage>>>,
+    stages: Arc<Mutex<Stages>>,
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -54,7 +58,7 @@ fn path(store: &Store, pool: &str) -> PathBuf {
 
 impl Board {
     pub(super) fn start(store: &Store, (pool, run): (&str, &str), members: Arc<Members>) -> Self {
-        let stages: Arc<Mutex<Vec<Stage>>> = Arc::default();
+        let stages: Arc<Mutex<Stages>> = Arc::default();
         let is_over = Arc::new(AtomicBool::new(false));
         let (store, pool, run) = (store.clone(), pool.to_owned(), run.to_owned());
         let (shown, over) = (Arc::clone(&stages), Arc::clone(&is_over));
@@ -78,7 +82,8 @@ impl Board {
                             .map(|member| serde_json::json!(member))
                             .collect(),
                         stages: stages
-                            .iter()
+                            .values()
+                            .flatten()
                             .map(|stage| serde_json::json!(stage))
                             .collect(),
                     };
@@ -98,9 +103,14 @@ impl Board {
         }
     }
 
-    pub(super) fn set_stages(&self, stages: &[Stage]) {
+    pub(super) fn set_stages(&self, job: &str, stages: &[Stage]) {
         let mut shown = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
-        *shown = stages.to_vec();
+        shown.insert(job.to_owned(), stages.to_vec());
+    }
+
+    pub(super) fn forget(&self, job: &str) {
+        let mut shown = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.remove(job);
     }
 }
 

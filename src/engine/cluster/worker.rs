@@ -358,7 +358,13 @@ impl Served<'_> {
     ) -> &'static str {
         let mut answered = Instant::now();
         let (mut leaving, mut busy): (Option<Instant>, Option<Instant>) = (None, None);
-        let mut idle = ASK_BUSY;
+        let (mut idle, mut why) = (ASK_BUSY, "told to leave");
+        // Takes each slot as it gets free, so that no new task comes.
+        let slots = u32::try_from(self.order.slots).unwrap_or(1);
+        let no_more = || {
+            let all = Arc::clone(&free).acquire_many_owned(slots);
+            drop(tokio::spawn(all.map(std::mem::forget)));
+        };
         loop {
             tokio::select! {
                 () = tokio::time::sleep(idle) => {
@@ -367,6 +373,11 @@ impl Served<'_> {
                 }
                 () = self.state.ask.notified() => {
                     idle = ASK_BUSY;
+                    busy = Some(Instant::now());
+                    if self.state.is_unfit.load(Ordering::Relaxed) && leaving.is_none() {
+                        (leaving, why) = (Some(Instant::now()), "not fit for work");
+                        no_more();
+                    }
                     // What became of the task is handed on right after it ends.
                     tokio::time::sleep(HANDED_ON).await;
                     ask.notify_one();
@@ -374,9 +385,7 @@ impl Served<'_> {
                 _ = &mut *polls => return "the driver has no more work",
                 () = leave.notified(), if leaving.is_none() => {
                     leaving = Some(Instant::now());
-                    // Takes each slot as it gets free, so that no new task comes.
-                    let slots = u32::try_from(self.order.slots).unwrap_or(1);
-                    drop(tokio::spawn(Arc::clone(&free).acquire_many_owned(slots).map(std::mem::forget)));
+                    no_more();
                 }
             }
             let is_idle = self.state.running.load(Ordering::Relaxed) == 0;
@@ -386,10 +395,7 @@ impl Served<'_> {
             let is_heard = busy.is_none_or(|busy| busy.elapsed() > HEARD) || !health.is_ready();
             let is_over = |since: Instant| since.elapsed() >= self.order.grace;
             if leaving.is_some_and(|since| is_idle && is_heard || is_over(since)) {
-                return "told to leave";
-            }
-            if self.state.is_unfit.load(Ordering::Relaxed) {
-                return "not fit for work";
+                return why;
             }
             if health.is_ready() {
                 answered = Instant::now();
