@@ -34,10 +34,11 @@ impl ChildProcess {
             .args(["worker", "--child"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null());
+        let given_back = given_back(order.memory_bytes / order.slots as u64);
         let heap = [
             (HEAPS, order.slots.to_string()),
-            (MAPPED_FROM, GIVEN_BACK.to_string()),
-            (TRIMMED_FROM, GIVEN_BACK.to_string()),
+            (MAPPED_FROM, given_back.to_string()),
+            (TRIMMED_FROM, given_back.to_string()),
         ];
         for (name, value) in heap {
             if std::env::var_os(name).is_none() {
@@ -82,8 +83,15 @@ const HEAPS: &str = "MALLOC_ARENA_MAX";
 /// And to give memory back: else it takes larger and larger pieces for ones to keep, and a worker stays as large as its largest task.
 const MAPPED_FROM: &str = "MALLOC_MMAP_THRESHOLD_";
 const TRIMMED_FROM: &str = "MALLOC_TRIM_THRESHOLD_";
-/// From so many bytes on.
-const GIVEN_BACK: usize = 256 << 10;
+
+/// From how many bytes on a worker gives memory back, by the memory of a slot. What it gives back and takes again is cleared by the
+/// system, which takes up to a third of the time of training: so it keeps pieces as large as the C library allows, where it has room.
+fn given_back(slot_bytes: u64) -> u32 {
+    match slot_bytes {
+        0x4000_0000.. => 32 << 20,
+        _ => 256 << 10,
+    }
+}
 
 /// How long workers of this machine are waited for at the end.
 const LEAVE: Duration = Duration::from_secs(5);

@@ -78,7 +78,7 @@ pub struct Order {
     hadoop_files: Vec<PathBuf>,
     hadoop_defines: Vec<(String, String)>,
     pub(super) slots: usize,
-    memory_bytes: u64,
+    pub(super) memory_bytes: u64,
     work_dir: PathBuf,
     pub(super) bind: IpAddr,
     pub(super) external_host: Option<String>,
