@@ -5,6 +5,9 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::io::Read as _;
+use std::io::Seek as _;
+use std::io::SeekFrom;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ops::DerefMut;
@@ -279,13 +282,20 @@ impl<T: Copy> Mapped<T> {
 /// Maps a file that nobody else can open. Its blocks are taken before it is written to: a full disk is an error here, not a signal at
 /// some later write.
 fn mapped(file: &File, old: usize, bytes: usize) -> io::Result<MmapMut> {
-    let more = (bytes - old) as u64;
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), old as u64, more) {
-        Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(bytes as u64)?,
+    let (old, more) = (old as u64, (bytes - old) as u64);
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), old, more) {
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => fill(file, old, more)?,
         done => done?,
     }
     // SAFETY: the file has no name and no other descriptor, so nothing else changes it or its length.
     unsafe { MmapMut::map_mut(file) }
+}
+
+/// Takes blocks where the file system can take none without writing to them, as NFS before 4.2.
+fn fill(mut file: &File, from: u64, bytes: u64) -> io::Result<()> {
+    file.seek(SeekFrom::Start(from))?;
+    io::copy(&mut io::repeat(0).take(bytes), &mut file)?;
+    file.sync_data()
 }
 
 impl<T> Deref for Column<T> {
@@ -372,6 +382,18 @@ mod tests {
         let column = Column::<u64>::filled(&room, 7, 0).unwrap();
         assert!(column.is_empty());
         assert_eq!(room.files(), 0);
+    }
+
+    #[test]
+    fn blocks_are_taken_by_writing_where_there_is_no_other_way() {
+        let file = tempfile::tempfile().unwrap();
+        fill(&file, 0, 10_000).unwrap();
+        fill(&file, 10_000, 5).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 10_005);
+        // What is asked of a full device.
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let error = fill(&full, 0, 10_000).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     }
 
     #[test]
