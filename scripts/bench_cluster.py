@@ -12,6 +12,7 @@ FILES = 16
 SMALL = 200
 MANY = 10_000
 SLOTS = 500
+TIMES = 5
 DAY = "2016-07-08"
 
 
@@ -111,8 +112,10 @@ def cluster(bench, records):
     bench.row("  the same, 2 workers", two.figures(), ratio=round(one.wall / two.wall, 2), asked=">= 1.7 against 1 worker")
     ingest_s = two.wall
 
-    one, two = (Run(bench, warehouse, on(workers)) for workers in (1, 2))
-    documents = [run.seconds("documents") for run in (one, two)]
+    # In turn, so that a slow minute of the machine is in both; what is told is the median.
+    runs_of = [[Run(bench, warehouse, on(workers)) for workers in (1, 2)] for _ in range(TIMES)]
+    one, two = (sorted(runs, key=lambda run: run.wall)[TIMES // 2] for runs in zip(*runs_of))
+    documents = [sorted(run.seconds("documents") for run in runs)[TIMES // 2] for runs in zip(*runs_of)]
     bench.row("documents, stages of 1 worker", {"wall_s": round(documents[0], 2)})
     bench.row("  the same, 2 workers", {"wall_s": round(documents[1], 2)}, ratio=round(documents[0] / documents[1], 2), asked=">= 1.6")
     bench.row("whole job, 1 worker", one.figures())

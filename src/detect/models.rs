@@ -145,6 +145,16 @@ pub trait Elsewhere: Sync {
     fn error(error: <Self::Workers as Workers>::Error) -> Self::Error;
 }
 
+/// What the models of a kind learn from.
+struct Learned<W> {
+    kind: Kind,
+    /// All documents, where they are not those of the day.
+    presence: Option<Corpus>,
+    parts: HeldOut,
+    /// What does E-steps of the training documents, and of all.
+    workers: Option<(W, W)>,
+}
+
 /// What trains the models of a day.
 pub struct Trainer<'a> {
     /// The day.
@@ -184,73 +194,102 @@ impl Trainer<'_> {
         .check()
     }
 
-    /// Trains every model of a kind and returns the mean score of each group; `keep` gets each model. As many are trained at the same
-    /// time as there are threads, elsewhere all: models do not wait for each other, the threads of one model do.
+    /// Trains every model and returns the mean scores of each group; `keep` gets each model. As many are trained at the same time as
+    /// there are threads, elsewhere all: models do not wait for each other, the threads of one model do.
     ///
     /// # Errors
     /// Parameters, room, what `keep` says, or workers.
     pub fn train<E: Elsewhere>(
         &self,
-        kind: Kind,
         (elsewhere, progress): (Option<&E>, &(dyn Fn(ModelEpoch) + Sync)),
         keep: &mut dyn FnMut(Kind, usize, Fit) -> Result<(), ModelError>,
-    ) -> Result<(Column<f64>, Vec<ModelReport>), E::Error> {
-        let models = self.models(kind);
-        let presence = match kind {
-            Kind::Presence => Some(self.corpus.counts.presence().map_err(ModelError::from)?),
-            Kind::Tokens => None,
-        };
-        let all = presence.as_ref().unwrap_or(&self.corpus.counts);
-        let corpora = self
-            .corpus
-            .hold_out(self.settings.held_out, self.seed, kind == Kind::Presence)
-            .map_err(ModelError::from)?;
-        let workers = match elsewhere.filter(|_| !self.settings.em) {
-            Some(elsewhere) => Some((
-                elsewhere.take(&format!("{}-train", kind.name()), &corpora.train)?,
-                elsewhere.take(&format!("{}-all", kind.name()), all)?,
-            )),
-            None => None,
-        };
-        let at_once = match workers {
-            Some(_) => models,
-            None => models.min(self.threads.get()),
+    ) -> Result<(Scores, Vec<ModelReport>), E::Error> {
+        let elsewhere = elsewhere.filter(|_| !self.settings.em);
+        let kinds = [Kind::Presence, Kind::Tokens];
+        let learned = parallel::map(self.threads, &kinds, |&kind| self.prepare(kind, elsewhere));
+        let learned = learned.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let models: Vec<_> = learned
+            .iter()
+            .flat_map(|of| (0..self.models(of.kind)).map(move |model| (of, model)))
+            .collect();
+        let at_once = match elsewhere {
+            Some(_) => models.len(),
+            None => models.len().min(self.threads.get()),
         };
         let at_once = NonZeroUsize::new(at_once).unwrap_or(NonZeroUsize::MIN);
         let threads = self.threads.get().div_ceil(at_once.get());
         let threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
-        let fit = |&model: &usize| -> Result<_, E::Error> {
-            let params = self.params(kind, model).map_err(ModelError::from)?;
+        let fit = |&(of, model): &(&Learned<E::Workers>, usize)| -> Result<_, E::Error> {
+            let params = self.params(of.kind, model).map_err(ModelError::from)?;
             let epoch = |epoch| {
                 progress(ModelEpoch {
-                    kind,
-                    model: (model, models),
+                    kind: of.kind,
+                    model: (model, self.models(of.kind)),
                     epoch,
                 });
             };
-            let workers = workers.as_ref().map(|(train, all)| (train, all));
-            let on = (threads, workers);
-            let fitted = self.fit((kind, &params), (&corpora, all), on, epoch);
+            let fitted = self.fit((of, &params), threads, epoch);
             Ok((params, fitted.map_err(E::error)?))
         };
-        let numbers: Vec<usize> = (0..models).collect();
-        let fitted = parallel::map(at_once, &numbers, fit);
-        let share = 1.0 / f64::from(u32::try_from(models).unwrap_or(1));
-        let scores = Column::filled(self.corpus.room(), 0.0, self.corpus.groups.len());
-        let mut scores = scores.map_err(ModelError::from)?;
-        let mut reports = Vec::with_capacity(models);
-        for (model, fitted) in numbers.into_iter().zip(fitted) {
+        let fitted = parallel::map(at_once, &models, fit);
+        let filled = || Column::filled(self.corpus.room(), 0.0, self.corpus.groups.len());
+        let mut scores = Scores {
+            presence: filled().map_err(ModelError::from)?,
+            tokens: filled().map_err(ModelError::from)?,
+        };
+        let mut reports = Vec::with_capacity(models.len());
+        for ((of, model), fitted) in models.into_iter().zip(fitted) {
             let (params, (report, fit)) = fitted?;
-            let mut targets = scores.iter_mut();
-            fit.scores(all, &params, self.threads, |score| {
+            let share = 1.0 / f64::from(u32::try_from(self.models(of.kind)).unwrap_or(1));
+            let mut targets = match of.kind {
+                Kind::Presence => scores.presence.iter_mut(),
+                Kind::Tokens => scores.tokens.iter_mut(),
+            };
+            fit.scores(self.all(of), &params, self.threads, |score| {
                 if let Some(target) = targets.next() {
                     *target += f64::from(score) * share;
                 }
             });
-            keep(kind, model, fit)?;
+            keep(of.kind, model, fit)?;
             reports.push(report);
         }
         Ok((scores, reports))
+    }
+
+    fn prepare<E: Elsewhere>(
+        &self,
+        kind: Kind,
+        elsewhere: Option<&E>,
+    ) -> Result<Learned<E::Workers>, E::Error> {
+        let presence = match kind {
+            Kind::Presence => Some(self.corpus.counts.presence().map_err(ModelError::from)?),
+            Kind::Tokens => None,
+        };
+        let parts = self
+            .corpus
+            .hold_out(self.settings.held_out, self.seed, kind == Kind::Presence)
+            .map_err(ModelError::from)?;
+        let workers = match elsewhere {
+            Some(elsewhere) => {
+                let all = presence.as_ref().unwrap_or(&self.corpus.counts);
+                Some((
+                    elsewhere.take(&format!("{}-train", kind.name()), &parts.train)?,
+                    elsewhere.take(&format!("{}-all", kind.name()), all)?,
+                ))
+            }
+            None => None,
+        };
+        Ok(Learned {
+            kind,
+            presence,
+            parts,
+            workers,
+        })
+    }
+
+    /// All documents of a kind.
+    fn all<'b, W>(&'b self, of: &'b Learned<W>) -> &'b Corpus {
+        of.presence.as_ref().unwrap_or(&self.corpus.counts)
     }
 
     fn models(&self, kind: Kind) -> usize {
@@ -262,9 +301,8 @@ impl Trainer<'_> {
 
     fn fit<W: Workers>(
         &self,
-        (kind, params): (Kind, &CheckedLdaParams),
-        (corpora, all): (&HeldOut, &Corpus),
-        (threads, workers): (NonZeroUsize, Option<(&W, &W)>),
+        (of, params): (&Learned<W>, &CheckedLdaParams),
+        threads: NonZeroUsize,
         mut progress: impl FnMut((Epoch, u32)),
     ) -> Result<(ModelReport, Fit), W::Error> {
         let started = Instant::now();
@@ -275,8 +313,13 @@ impl Trainer<'_> {
         };
         let epochs = params.get().iterations + online_epochs;
         let (mut log_likelihood, mut objective) = (Vec::new(), Vec::new());
-        let on = (threads, workers.map(|(train, _)| train));
-        let mut fit = lda::fit_on(&corpora.train, params, on, |epoch| {
+        let HeldOut {
+            train,
+            observed,
+            held,
+        } = &of.parts;
+        let on = (threads, of.workers.as_ref().map(|(train, _)| train));
+        let mut fit = lda::fit_on(train, params, on, |epoch| {
             log_likelihood.push(epoch.log_likelihood_per_token);
             objective.push(epoch.objective);
             progress((epoch, epochs));
@@ -287,22 +330,22 @@ impl Trainer<'_> {
             tolerance: HELD_OUT_TOLERANCE,
         };
         let mut held_out_perplexity = None;
-        if corpora.held.tokens() > 0 {
-            let HeldOut { observed, held, .. } = corpora;
+        if held.tokens() > 0 {
             held_out_perplexity = Some(fit.model.perplexity(observed, held, &mixture, threads));
             // Words that only held out documents have need counts too.
-            fit = match workers {
+            let all = self.all(of);
+            fit = match &of.workers {
                 Some((_, workers)) => fit.over_on(all, params, workers)?,
                 None => fit.over(all, params, threads),
             };
         }
         let report = ModelReport {
-            kind,
+            kind: of.kind,
             seed: params.get().seed,
             fit_s: started.elapsed().as_secs_f64(),
-            documents: corpora.train.documents(),
-            tokens: corpora.train.tokens(),
-            vocabulary: corpora.train.vocabulary(),
+            documents: train.documents(),
+            tokens: train.tokens(),
+            vocabulary: train.vocabulary(),
             held_out_perplexity,
             log_likelihood,
             objective,

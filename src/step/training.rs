@@ -115,9 +115,7 @@ pub(super) fn train(
     let workers = (is_large && context.engine.shape().has_workers).then_some(&workers);
     let show = |epoch: ModelEpoch| show(context, epoch);
     let how: (_, &(dyn Fn(ModelEpoch) + Sync)) = (workers, &show);
-    let (presence, mut models) = trainer.train(Kind::Presence, how, &mut keep)?;
-    let (tokens, of_tokens) = trainer.train(Kind::Tokens, how, &mut keep)?;
-    models.extend(of_tokens);
+    let (scores, models) = trainer.train(how, &mut keep)?;
     for why in progress.reruns() {
         let text =
             format!("suspicious: a step of training was thrown away, and begun again: {why}");
@@ -125,7 +123,7 @@ pub(super) fn train(
     }
     step::note_work(work, "training", &progress);
     Ok(Trained {
-        scores: Scores { presence, tokens },
+        scores,
         models,
         first,
     })
