@@ -1,11 +1,13 @@
 //! Models that workers train: the bytes of models of one process, whatever dies on the way.
 
 use std::fs;
+use std::process::Stdio;
 
 use serde_json::Value;
 
 use crate::cluster::Site;
 use crate::cluster::text;
+use crate::cluster::wait_for;
 
 const ON_WORKERS: [&str; 4] = ["--cluster", "local:2", "-D", "cluster.train_from=1"];
 const MODELS: [&str; 4] = ["-D", "suspicious.models=3", "-D", "suspicious.topics=7"];
@@ -39,4 +41,31 @@ fn workers_train_the_models_of_one_process() {
     let work = &result["days"][0]["outcome"]["steps"][1]["report"]["work"];
     assert_eq!(work[1]["plan"], "training", "{work}");
     assert_eq!(work[1]["stages"][0]["work"], "fold documents in", "{work}");
+}
+
+#[test]
+fn status_shows_the_stages_of_all_plans() {
+    let site = Site::new();
+    let go = site.path("go");
+    let waiting = [
+        ("KLIEG_WAIT_AT", "before a task: fold documents in"),
+        ("KLIEG_WAIT_FOR", go.to_str().unwrap()),
+    ];
+    let _workers = ["w1", "w2"].map(|name| site.worker(name, &[], &waiting));
+    let pool = ["--cluster", "p", "--min-workers", "2"];
+    let run = site
+        .run(&[&pool[..], &ON_WORKERS[2..], &MODELS].concat())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for("two models that train", || {
+        let told = text(&site.klieg(&["status"], "work").output().unwrap()).1;
+        told.matches("(fold documents in): 0 of 1 tasks done, 1 running")
+            .count()
+            == 2
+    });
+    fs::write(&go, "").unwrap();
+    let (code, told) = text(&run.wait_with_output().unwrap());
+    assert_eq!(code, Some(0), "{told}");
 }
