@@ -148,6 +148,9 @@ pub(super) fn cluster_code(error: &ClusterError) -> u8 {
         | ClusterError::Tls(_) => USAGE,
         ClusterError::Busy(error) => lock_code(error),
         ClusterError::Store(error) => write_code(&error.error),
+        // A part of it is a file: the setting is wrong, not the data.
+        ClusterError::WorkDir(error) if error.kind() == io::ErrorKind::NotADirectory => USAGE,
+        ClusterError::WorkDir(error) => write_code(error),
         ClusterError::NoWorkers { .. } | ClusterError::Worker(_) => UNAVAILABLE,
         ClusterError::Tries { .. } => FAILED,
     }

@@ -10,6 +10,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
+use indicatif::MultiProgress;
 use indicatif::ProgressBar;
 use indicatif::ProgressStyle;
 
@@ -24,29 +25,22 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Shows events.
 pub(super) struct Renderer {
-    bar: Option<ProgressBar>,
+    bars: Option<MultiProgress>,
     state: Mutex<State>,
 }
 
 struct State {
-    /// What the bar shows.
-    label: String,
+    /// By what they show.
+    bars: BTreeMap<String, ProgressBar>,
     /// When each piece of work last had a line.
     told: BTreeMap<String, Instant>,
 }
 
 impl Renderer {
-    /// A bar on a terminal, lines elsewhere.
+    /// Bars on a terminal, lines elsewhere.
     pub(super) fn new() -> Self {
-        let style =
-            ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} {elapsed}, {eta} left");
-        let has_bar = std::io::stderr().is_terminal() && form() == Form::Text;
-        let bar = has_bar.then(|| {
-            let bar = ProgressBar::new(0);
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar
-        });
-        Self::with(bar)
+        let has_bars = std::io::stderr().is_terminal() && form() == Form::Text;
+        Self::with(has_bars.then(MultiProgress::new))
     }
 
     /// Lines, for several pieces of work at a time.
@@ -54,11 +48,11 @@ impl Renderer {
         Self::with(None)
     }
 
-    fn with(bar: Option<ProgressBar>) -> Self {
+    fn with(bars: Option<MultiProgress>) -> Self {
         Self {
-            bar,
+            bars,
             state: Mutex::new(State {
-                label: String::new(),
+                bars: BTreeMap::new(),
                 told: BTreeMap::new(),
             }),
         }
@@ -71,15 +65,15 @@ impl Renderer {
 
 impl Events for Renderer {
     fn tell(&self, severity: Severity, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| tell(severity, text)),
+        match &self.bars {
+            Some(bars) => bars.suspend(|| tell(severity, text)),
             None => tell(severity, text),
         }
     }
 
     fn progress(&self, label: &str, done: u64, total: u64, note: &str) {
         let mut state = self.state();
-        let Some(bar) = &self.bar else {
+        let Some(bars) = &self.bars else {
             let is_due = |told: &Instant| told.elapsed() >= LINE_EVERY;
             if state.told.get(label).is_none_or(is_due) {
                 state.told.insert(label.to_owned(), Instant::now());
@@ -87,22 +81,44 @@ impl Events for Renderer {
             }
             return;
         };
-        if state.label != label {
-            label.clone_into(&mut state.label);
+        // What comes after has bars of its own.
+        state.bars.retain(|known, bar| {
+            let is_of_same = step(known) == step(label);
+            if !is_of_same {
+                bar.finish_and_clear();
+            }
+            is_of_same
+        });
+        let new = || bars.add(ProgressBar::new(total).with_style(style()));
+        let bar = state.bars.entry(label.to_owned()).or_insert_with(new);
+        if done < total && bar.is_finished() {
             bar.reset();
         }
         bar.set_length(total);
         bar.set_position(done);
         bar.set_message(format!("{label}{}", behind_comma(note)));
+        if done >= total {
+            bar.finish_and_clear();
+        }
     }
 }
 
 impl Drop for Renderer {
     fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
+        for bar in self.state().bars.values() {
             bar.finish_and_clear();
         }
     }
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} {elapsed}, {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// The step that a label begins with: its stages, or models, have bars at the same time.
+fn step(label: &str) -> &str {
+    label.split([',', ':']).next().unwrap_or_default()
 }
 
 fn behind_comma(note: &str) -> String {

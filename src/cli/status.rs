@@ -68,12 +68,13 @@ fn print_driver(out: &mut impl std::io::Write, driver: &Driver) -> std::io::Resu
         workers,
         stages,
     } = driver;
+    let (pool, run, version) = (plain(pool), plain(run), plain(version));
     writeln!(
         out,
         "pool       {pool}: run {run}, process {process}, klieg {version}, {} workers",
         workers.len()
     )?;
-    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let text = |value: &serde_json::Value| plain(value.as_str().unwrap_or_default());
     for worker in workers {
         let barred = match text(&worker["barred"]) {
             barred if barred.is_empty() => String::new(),
@@ -100,6 +101,13 @@ fn print_driver(out: &mut impl std::io::Write, driver: &Driver) -> std::io::Resu
         )?;
     }
     Ok(())
+}
+
+/// A text that others may have written, fit for a terminal.
+fn plain(text: &str) -> String {
+    text.chars()
+        .map(|symbol| if symbol.is_control() { '?' } else { symbol })
+        .collect()
 }
 
 fn print(out: &mut impl std::io::Write, overview: &PipelineOverview) -> std::io::Result<()> {

@@ -87,6 +87,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
             Err(error) => Err(error.into()),
         };
     }
+    if let Some(pool) = &args.pool {
+        cluster::check_pool(pool)?;
+    }
     let mut layers = args.site.layers()?;
     for (key, value) in [
         ("memory", &args.memory),
@@ -109,7 +112,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         );
         return Err(exit::UsageText(text).into());
     }
-    let folder = OwnFolder::take(&config.work_dir)?;
+    let folder = OwnFolder::take(&config.work_dir).map_err(cluster::ClusterError::WorkDir)?;
     let place = Where {
         seek: match (&args.driver, &args.pool) {
             (Some((host, port)), _) => Seek::Driver(host.clone(), *port),
@@ -183,9 +186,9 @@ async fn listen(status: Option<Status>, doing: &Arc<Doing>) -> anyhow::Result<()
     let bind = tokio::net::TcpListener::bind::<SocketAddr>;
     let listener = match status {
         Some(Status::Off) => return Ok(()),
-        Some(Status::At(address)) => bind(address)
-            .await
-            .with_context(|| format!("--status {address}"))?,
+        Some(Status::At(address)) => bind(address).await.map_err(|error| {
+            exit::UsageText(format!("--status {address}: cannot listen there: {error}"))
+        })?,
         // Another worker of this machine may have the first.
         None => match bind(STATUS).await {
             Ok(listener) => listener,

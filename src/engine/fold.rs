@@ -30,6 +30,7 @@ use serde::Serialize;
 use crate::engine::Sink;
 use crate::engine::shared;
 use crate::engine::shared::Cache;
+use crate::engine::shared::Stay;
 use crate::engine::task;
 use crate::ml::lda;
 use crate::ml::lda::EStep;
@@ -102,9 +103,9 @@ fn fold(
     for path in [&spec.corpus, &spec.topics] {
         shared::check(store, path)?;
     }
-    let topics = TOPICS.get((&spec.topics, 0), TOPICS_KEPT, || {
+    let topics = TOPICS.get((&spec.topics, 0), cache_bytes / 4, || {
         let bytes = shared::read(store, &spec.topics)?;
-        Ok((Topics::of_bytes(&bytes).map_err(invalid)?, 1))
+        Ok((Topics::of_bytes(&bytes).map_err(invalid)?, bytes.len()))
     })?;
     let step = EStep {
         document_pseudo_count: f32::from_bits(spec.document_pseudo_count),
@@ -114,7 +115,7 @@ fn fold(
     let mut reader = None;
     let mut sums = Sums::none(&topics);
     for &(number, _, from, bytes) in places {
-        let shard = SHARDS.get((&spec.corpus, number), cache_bytes, || {
+        let shard = SHARDS.get((&spec.corpus, number), cache_bytes / 4 * 3, || {
             let bytes = shared::read_part(store, &spec.corpus, &mut reader, (from, bytes))?;
             let shard = ShardData::of_bytes(&bytes).map_err(invalid)?;
             let memory = shard.memory();
@@ -255,7 +256,7 @@ fn invalid(error: lda::Damaged) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error.to_string())
 }
 
-/// Tables of φ that are kept: as many as models that are trained at a time, and some.
-const TOPICS_KEPT: usize = 8;
-static TOPICS: LazyLock<Cache<Topics>> = LazyLock::new(Cache::default);
-static SHARDS: LazyLock<Cache<ShardData>> = LazyLock::new(Cache::default);
+/// Tables of φ are asked for by the tasks of one step, shards in each step; of the room that a worker has for both, the tables take
+/// up to a quarter.
+static TOPICS: LazyLock<Cache<Topics>> = LazyLock::new(|| Cache::new(Stay::Last));
+static SHARDS: LazyLock<Cache<ShardData>> = LazyLock::new(|| Cache::new(Stay::First));

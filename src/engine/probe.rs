@@ -35,6 +35,7 @@ use crate::engine::Progress;
 use crate::engine::Sink;
 use crate::engine::shared;
 use crate::engine::shared::Cache;
+use crate::engine::shared::Stay;
 use crate::engine::words::WordInput;
 use crate::engine::words::WordsSpec;
 use crate::store::Store;
@@ -108,7 +109,7 @@ pub struct ProbeSpec {
 }
 
 /// The last table that was read from a file.
-static TABLES: LazyLock<Cache<PairTable>> = LazyLock::new(Cache::default);
+static TABLES: LazyLock<Cache<PairTable>> = LazyLock::new(|| Cache::new(Stay::Last));
 
 impl ProbeSpec {
     /// Makes a spec.

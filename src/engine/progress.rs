@@ -43,6 +43,24 @@ pub struct Stage {
     pub skew: f64,
 }
 
+impl Stage {
+    fn is_like(&self, other: &Self) -> bool {
+        (self.stage, &self.work) == (other.stage, &other.work)
+    }
+
+    /// Workers and skew are the largest of all.
+    fn add(&mut self, other: &Self) {
+        self.done += other.done;
+        self.tasks += other.tasks;
+        self.rows += other.rows;
+        self.shuffled_bytes += other.shuffled_bytes;
+        self.spilled_bytes += other.spilled_bytes;
+        self.seconds += other.seconds;
+        self.workers = self.workers.max(other.workers);
+        self.skew = self.skew.max(other.skew);
+    }
+}
+
 impl Progress {
     pub(super) fn add(&self, bytes: u64, rows: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -67,6 +85,21 @@ impl Progress {
     pub fn stages(&self) -> Vec<Stage> {
         let stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
         stages.clone()
+    }
+
+    /// Adds what a plan of many did: stages that do the same are told as one.
+    pub(super) fn add_plan(&self, plan: &Self) {
+        let mut all = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        for stage in plan.stages() {
+            match all.iter_mut().find(|known| known.is_like(&stage)) {
+                Some(known) => known.add(&stage),
+                None => all.push(stage),
+            }
+        }
+        drop(all);
+        plan.reruns()
+            .into_iter()
+            .for_each(|why| self.add_rerun(why));
     }
 
     pub(super) fn add_rerun(&self, why: String) {

@@ -142,8 +142,11 @@ impl Workers for Training<'_> {
         written.map_err(fail)?;
         let mut summed = Summed::new(topics, shards.len());
         let plan = |_| self.plan(shards, &file, (topics.topics(), step));
-        let run = self.engine.run(&plan, &mut summed, self.progress);
-        self.runtime.block_on(run)?;
+        let of_step = Arc::new(Progress::default());
+        let run = self.engine.run(&plan, &mut summed, &of_step);
+        let done = self.runtime.block_on(run);
+        self.progress.add_plan(&of_step);
+        done?;
         files.remove(&file).map_err(fail)?;
         let found = summed.shards();
         match found == shards.len() {

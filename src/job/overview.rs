@@ -53,10 +53,17 @@ impl Overview {
         let history = History::read(store)?;
         let of = |pipeline: Pipeline| PipelineOverview::of(store, pipeline, &history);
         let pipelines: Result<_, _> = Pipeline::ALL.into_iter().map(of).collect();
+        let live = store::held_locks(store)?;
+        let mut drivers = cluster::drivers(store)?;
+        // Of one that was killed, the file is left.
+        drivers.retain(|driver| {
+            live.iter()
+                .any(|(lock, _)| *lock == cluster::lock(&driver.pool))
+        });
         Ok(Self {
             pipelines: pipelines?,
-            drivers: cluster::drivers(store)?,
-            live: store::held_locks(store)?,
+            drivers,
+            live,
             half_published: store.half_published()?,
         })
     }

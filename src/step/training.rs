@@ -1,6 +1,8 @@
 //! Trains the models of a day and stages them.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 
 use datafusion::error::DataFusionError;
 use tokio::runtime::Handle;
@@ -18,6 +20,7 @@ use crate::detect::models::Scores;
 use crate::detect::models::Trainer;
 use crate::detect::ranking;
 use crate::engine::Progress;
+use crate::engine::Stage;
 use crate::engine::training::Training;
 use crate::ml::lda::CheckedLdaParams;
 use crate::ml::lda::Corpus;
@@ -113,14 +116,14 @@ pub(super) fn train(
     };
     let is_large = corpus.groups.len() as u64 >= context.config.cluster.train_from;
     let workers = (is_large && context.engine.shape().has_workers).then_some(&workers);
-    let show = |epoch: ModelEpoch| show(context, epoch);
+    let told = AtomicUsize::new(0);
+    let show = |epoch: ModelEpoch| {
+        tell_reruns(context, (&progress, &told));
+        show(context, &progress, epoch);
+    };
     let how: (_, &(dyn Fn(ModelEpoch) + Sync)) = (workers, &show);
     let (scores, models) = trainer.train(how, &mut keep)?;
-    for why in progress.reruns() {
-        let text =
-            format!("suspicious: a step of training was thrown away, and begun again: {why}");
-        context.events.tell(Severity::Warning, &text);
-    }
+    tell_reruns(context, (&progress, &told));
     step::note_work(work, "training", &progress);
     Ok(Trained {
         scores,
@@ -129,7 +132,18 @@ pub(super) fn train(
     })
 }
 
-fn show(context: &Context<'_>, epoch: ModelEpoch) {
+/// Tells of those that are new; models are trained at the same time.
+fn tell_reruns(context: &Context<'_>, (progress, told): (&Progress, &AtomicUsize)) {
+    let reruns = progress.reruns();
+    let from = told.fetch_max(reruns.len(), Ordering::Relaxed);
+    for why in reruns.iter().skip(from) {
+        let text =
+            format!("suspicious: a step of training was thrown away, and begun again: {why}");
+        context.events.tell(Severity::Warning, &text);
+    }
+}
+
+fn show(context: &Context<'_>, progress: &Progress, epoch: ModelEpoch) {
     let ModelEpoch {
         kind,
         model: (model, models),
@@ -142,10 +156,13 @@ fn show(context: &Context<'_>, epoch: ModelEpoch) {
         model + 1
     );
     let done = u64::from(epoch.index) + 1;
-    context.events.progress(
-        &label,
-        done,
-        u64::from(epochs),
-        &format!("training perplexity {perplexity:.1}"),
-    );
+    let tasks = progress.stages().into_iter().map(|stage| {
+        let Stage { done, workers, .. } = stage;
+        format!(", {done} tasks of all models done on {workers} workers")
+    });
+    let tasks: String = tasks.collect();
+    let note = format!("training perplexity {perplexity:.1}{tasks}");
+    context
+        .events
+        .progress(&label, done, u64::from(epochs), &note);
 }

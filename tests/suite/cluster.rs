@@ -109,6 +109,14 @@ impl Site {
         told
     }
 
+    /// Nobody finds a driver that has ended.
+    #[track_caller]
+    fn check_pool_is_free(&self) {
+        assert!(!is_there(&self.path(".klieg/pools/p.json")));
+        let status = text(&self.klieg(&["status"], "work").output().unwrap()).1;
+        assert!(!status.contains("pool  "), "{status}");
+    }
+
     #[track_caller]
     pub(crate) fn check(&self, told: &str) {
         self.check_published(told);
@@ -257,6 +265,38 @@ fn a_worker_that_dies_in_any_stage_changes_nothing() {
         }
     }
     reruns_are_in_the_report(&site);
+    jobs_end_at_last(&site);
+}
+
+/// A worker that dies again and again, and a task that does not end.
+fn jobs_end_at_last(site: &Site) {
+    let mut run = site.run(&["--cluster", "local:2", "--max-reruns", "1"]);
+    run.env("KLIEG_KILL_AT", "before a task: count");
+    let (code, told) = text(&run.output().unwrap());
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("given up after 2 tries"), "{told}");
+    let left = site.warehouse.published().into_keys();
+    let left: Vec<_> = left.filter(|name| !name.starts_with("flow/hive")).collect();
+    assert!(left.is_empty(), "{left:?}");
+    site.check_pool_is_free();
+
+    let once = site.path("endless");
+    let mut run = site.run(&[
+        "--cluster",
+        "local:2",
+        "--reprocess",
+        "all",
+        "-D",
+        "cluster.job_timeout=20s",
+    ]);
+    run.env("KLIEG_WAIT_AT", "before a task: decode and write");
+    run.env("KLIEG_WAIT_FOR", site.path("never"));
+    run.env("KLIEG_ONCE", &once);
+    let told = site.run_same(&mut run);
+    assert!(
+        told.contains("not done within cluster.job_timeout (20 s)"),
+        "{told}"
+    );
 }
 
 /// The newest report says what stages did, and why one was begun again.
@@ -320,6 +360,8 @@ fn a_pool_outlives_its_drivers_and_its_workers() {
     });
     driver.kill().unwrap();
     driver.wait().unwrap();
+    let status = text(&site.klieg(&["status"], "work").output().unwrap()).1;
+    assert!(!status.contains("pool  "), "{status}");
     fs::write(&go, "").unwrap();
     worker.wait_told("does not answer");
     wait_for("an end of it", || !is_alive(&process));
@@ -328,6 +370,59 @@ fn a_pool_outlives_its_drivers_and_its_workers() {
     worker.wait_told("its driver has finished");
     signal("-TERM", &worker.child.id().to_string());
     worker.wait_told(": left");
+}
+
+#[test]
+fn a_worker_leaves_a_frozen_driver_and_on_sigterm() {
+    let site = Site::new();
+    let (go, once) = (site.path("go"), site.path("waited"));
+    let waiting = [
+        ("KLIEG_WAIT_AT", "before a task: decode and write"),
+        ("KLIEG_WAIT_FOR", go.to_str().unwrap()),
+        ("KLIEG_ONCE", once.to_str().unwrap()),
+    ];
+    let start = || {
+        let mut run = site.run(&["--cluster", "p", "--pool-wait", "60s"]);
+        run.stdout(Stdio::piped()).stderr(Stdio::piped());
+        run.spawn().unwrap()
+    };
+    // The driver hangs.
+    let worker = site.worker("w1", &[], &waiting);
+    let mut driver = start();
+    wait_for("a task", || is_there(&once));
+    let process = worker.serving();
+    signal("-STOP", &driver.id().to_string());
+    worker.wait_told("does not answer");
+    wait_for("an end of it", || !is_alive(&process));
+    driver.kill().unwrap();
+    driver.wait().unwrap();
+    drop(worker);
+    // Its task ends within the grace: nothing is begun again. Then one that does not.
+    for (name, grace, is_handed_back) in [("w2", "60s", false), ("w3", "1s", true)] {
+        fs::remove_file(&once).unwrap();
+        drop(fs::remove_file(&go));
+        let leaving = site.worker(name, &["--grace", grace], &waiting);
+        let driver = start();
+        wait_for("a task", || is_there(&once));
+        let other = site.worker("other", &[], &[]);
+        other.wait_told("serving the driver");
+        signal("-TERM", &leaving.child.id().to_string());
+        if is_handed_back {
+            leaving.wait_told(": left");
+        }
+        fs::write(&go, "").unwrap();
+        let (code, told) = text(&driver.wait_with_output().unwrap());
+        assert_eq!(code, Some(0), "{name}: {told}");
+        assert_eq!(
+            told.contains("begun again"),
+            is_handed_back,
+            "{name}: {told}"
+        );
+        leaving.wait_told(": left");
+        site.check_published(&told);
+    }
+    // The next run removes what a late task has left.
+    site.run_same(&mut site.run(&[]));
 }
 
 #[test]
@@ -403,6 +498,8 @@ fn what_keeps_workers_and_drivers_apart_is_said() {
         for text in says {
             assert!(told.contains(text), "{text}: {told}");
         }
+        assert!(site.warehouse.published().is_empty(), "{told}");
+        site.check_pool_is_free();
     };
     let soon = ["--pool-wait", "3s"];
     let with = |args: &[&'static str]| [args, &soon[..]].concat();
@@ -428,11 +525,14 @@ fn what_keeps_workers_and_drivers_apart_is_said() {
     // Workers that are not what they must be.
     let lost = site.worker("lost", &["--external-host", "no-such-host.invalid"], &[]);
     let says = ["cannot reach it at no-such-host.invalid", "--external-host"];
-    fails(&with(&["--cluster", "p"]), 6, &says);
-    drop(lost);
+    fails(&["--cluster", "p", "--pool-wait", "10s"], 6, &says);
+    let good = site.worker("good", &[], &[]);
+    let told = site.run_same(&mut site.run(&["--cluster", "p", "--pool-wait", "60s"]));
+    drop((lost, good));
+    assert!(!told.contains("begun again"), "{told}");
     let stranger = site.worker_of_another_build(&["--pool", "p"]);
     fails(
-        &with(&["--cluster", "p"]),
+        &["--cluster", "p", "--pool-wait", "10s"],
         6,
         &["no worker has dialled; worker ", "is klieg"],
     );
@@ -441,7 +541,35 @@ fn what_keeps_workers_and_drivers_apart_is_said() {
     keys_and_sizes(&site);
 }
 
-/// Files that others can read, memory that is too little, a second driver.
+#[test]
+fn workers_say_what_they_cannot_use() {
+    let site = Site::new();
+    let fails = |args: &[&str], work: &str, says: &str| {
+        let (code, told) = text(&site.klieg(args, work).output().unwrap());
+        assert_eq!(code, Some(2), "{told}");
+        assert!(told.contains(says), "{told}");
+    };
+    let worker = ["worker", "--pool", "p"];
+    let file = "flow/landing/nfcapd.201607081201";
+    fails(
+        &["worker", "--pool", "../p"],
+        "work",
+        "neither the name of a pool",
+    );
+    fails(&worker, file, "Not a directory");
+    let local = ["run", JOB, "--date", DAY, "--cluster", "local:1"];
+    fails(&local, file, "set another work_dir");
+    assert!(site.warehouse.published().is_empty());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    fails(
+        &[&worker[..], &["--status", &address]].concat(),
+        "work",
+        "cannot listen there",
+    );
+}
+
+/// Files that others can read, memory that is too little.
 fn keys_and_sizes(site: &Site) {
     let key = site.path("pool.pem");
     let made = klieg_stdout(&["emit", "pool-key"]);
@@ -461,6 +589,9 @@ fn keys_and_sizes(site: &Site) {
     let (code, told) = run(&["-D", &secret, "--steps", "ingest"]);
     assert_eq!(code, Some(0), "{told}");
     drop(keyed);
+    // Workers of this machine have the key of their run.
+    let local = ["--cluster", "local:1", "-D", &secret, "--reprocess", "all"];
+    site.run_same(&mut site.run(&local));
 
     // A pool file that others could have written.
     let worker = site.worker("careful", &[], &[]);
@@ -480,27 +611,52 @@ fn keys_and_sizes(site: &Site) {
     let (code, told) = text(&site.run(&shared).output().unwrap());
     assert_eq!(code, Some(2), "{told}");
     assert!(told.contains("the least that works is 1728 MiB"), "{told}");
+}
 
-    let mut first = site.run(&["--cluster", "p", "--pool-wait", "60s", "--reprocess", "all"]);
+#[test]
+fn a_second_driver_queues() {
+    let site = Site::new();
+    let mut first = site.run(&["--cluster", "p", "--pool-wait", "60s"]);
     let mut first = first
         .stderr(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    wait_for("a pool file", || is_there(&file));
-    let second = ["--cluster", "p", "--pool-wait", "1s", "--lock-wait", "0s"];
-    let mut second = site.klieg(
-        &[
-            &["run", JOB, "--date", "2016-07-08T12", "--steps", "ingest"],
-            &second[..],
-        ]
-        .concat(),
-        "work",
-    );
-    let told = text(&second.output().unwrap());
+    wait_for("a pool file", || {
+        is_there(&site.path(".klieg/pools/p.json"))
+    });
+    let (root, day) = (site.path("").display().to_string(), "2016-07-09");
+    klieg_stdout(&["synth", "--date", day, "--flows", "1000", "--out", &root]);
+    let second = |wait: &str| {
+        let args = [
+            "run",
+            JOB,
+            "--date",
+            day,
+            "--cluster",
+            "p",
+            "--pool-wait",
+            wait,
+        ];
+        site.klieg(&args, "work")
+    };
+    let told = text(&second("1s").output().unwrap());
     assert_eq!(told.0, Some(4), "{}", told.1);
+    assert!(told.1.contains("pool p: waiting behind run "), "{}", told.1);
+    let log = site.path("second.log");
+    let mut second = second("60s");
+    let mut second = second.stderr(File::create(&log).unwrap()).spawn().unwrap();
+    wait_for("a queue", || {
+        fs::read_to_string(&log)
+            .unwrap()
+            .contains("waiting behind run ")
+    });
     first.kill().unwrap();
     first.wait().unwrap();
+    let worker = site.worker("last", &[], &[]);
+    let code = second.wait().unwrap().code();
+    drop(worker);
+    assert_eq!(code, Some(0), "{}", fs::read_to_string(&log).unwrap());
 }
 
 #[test]
@@ -538,11 +694,31 @@ fn a_full_disk_takes_its_worker_out() {
     let (code, told) = text(&run.wait_with_output().unwrap());
     full.wait_told("not fit for work");
     drop((full, good));
+    site.check(&told);
+    let no_place = on_a_bad_disk(&site, &disk);
     let unmounted = Command::new("umount").arg(&disk).status();
     assert!(unmounted.unwrap().success());
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("this worker leaves"), "{told}");
-    site.check(&told);
+    for (place, code, says) in [
+        (&no_place[0], 6, "No space left on device"),
+        (&no_place[1], 5, "Read-only file system"),
+    ] {
+        assert_eq!(place.0, Some(code), "{}", place.1);
+        assert!(place.1.contains(says), "{}", place.1);
+    }
+    assert!(site.warehouse.published().is_empty());
+}
+
+/// Runs whose workers have no room from the start, and no right to write.
+fn on_a_bad_disk(site: &Site, disk: &Path) -> [(Option<i32>, String); 2] {
+    let args = ["run", JOB, "--date", DAY, "--cluster", "local:1"];
+    let run = || text(&site.klieg(&args, "disk").output().unwrap());
+    let full = run();
+    let mut remount = Command::new("mount");
+    let remounted = remount.args(["-o", "remount,ro"]).arg(disk).status();
+    assert!(remounted.unwrap().success());
+    [full, run()]
 }
 
 /// What a worker answers about itself.
@@ -688,15 +864,29 @@ fn names_in_worker_units_are_plain() {
     assert_eq!(bad.status.code(), Some(2));
 }
 
-/// Paths and lengths, as any of the NameNodes tells them.
-fn data_files(lab: &Lab) -> BTreeMap<String, String> {
+/// Paths and checksums of what is published, as any of the NameNodes tells them.
+pub(crate) fn on_hdfs(lab: &Lab) -> BTreeMap<String, String> {
     let listed = lab.sh(&["fs", "-ls", "-R", "/user/spot/day/flow"]);
     let file = |line: &str| {
-        let words: Vec<_> = line.split_whitespace().collect();
         let is_data = line.starts_with('-') && !line.ends_with("_manifest.json");
-        is_data.then(|| (words[7].to_owned(), words[4].to_owned()))
+        let path = line
+            .split_whitespace()
+            .nth(7)
+            .filter(|_| is_data)?
+            .to_owned();
+        (!path.starts_with("/user/spot/day/flow/landing")).then_some(path)
     };
-    listed.lines().filter_map(file).collect()
+    let paths: Vec<_> = listed.lines().filter_map(file).collect();
+    let paths = paths.iter().map(String::as_str);
+    let summed = lab.sh(&["fs", "-checksum"]
+        .into_iter()
+        .chain(paths)
+        .collect::<Vec<_>>());
+    let sum = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        (words[0].to_owned(), words[1..].join(" "))
+    };
+    summed.lines().map(sum).collect()
 }
 
 #[test]
@@ -732,13 +922,14 @@ fn workers_on_hdfs() {
             .spawn()
             .unwrap()
     };
-    let files = || data_files(&lab);
+    let files = || on_hdfs(&lab);
     let (code, told) = text(&run(&[], &[]).wait_with_output().unwrap());
     assert_eq!(code, Some(0), "{told}");
     let wanted = files();
-    assert!(wanted.len() > 50, "{wanted:?}");
+    assert!(wanted.len() > 10, "{wanted:?}");
     without_hdfs(&lab, &site, &run);
     assert_eq!(files(), wanted);
+    killed_on_hdfs(&site, &run, &|told| assert_eq!(files(), wanted, "{told}"));
     // A worker is killed, and the active NameNode hangs while tasks run.
     let once = site.path("once");
     let killing = [
@@ -766,6 +957,33 @@ fn workers_on_hdfs() {
 
 /// A run with arguments and variables.
 type Started<'a> = dyn Fn(&[&str], &[(&str, &str)]) -> Child + 'a;
+
+/// A driver is killed while its workers decode, then a worker in each other stage.
+fn killed_on_hdfs(site: &Site, run: &Started, check: &dyn Fn(&str)) {
+    let on_workers = ["--cluster", "local:2", "-D", "cluster.train_from=1"];
+    let once = site.path("driver");
+    let waiting = [
+        ("KLIEG_WAIT_AT", "before a task: decode and write"),
+        ("KLIEG_WAIT_FOR", "/nowhere"),
+        ("KLIEG_ONCE", once.to_str().unwrap()),
+    ];
+    let mut driver = run(&on_workers, &waiting);
+    wait_for("a task", || is_there(&once));
+    driver.kill().unwrap();
+    driver.wait().unwrap();
+    for stage in STAGES[1..].iter().chain(&["fold documents in"]) {
+        let (point, once) = (format!("before a task: {stage}"), site.path(stage));
+        let killing = [
+            ("KLIEG_KILL_AT", point.as_str()),
+            ("KLIEG_ONCE", once.to_str().unwrap()),
+        ];
+        let output = run(&on_workers, &killing).wait_with_output().unwrap();
+        let (code, told) = text(&output);
+        assert_eq!(code, Some(0), "{stage}: {told}");
+        assert!(told.contains("again"), "{stage}: {told}");
+        check(&format!("{stage}: {told}"));
+    }
+}
 
 /// One of two workers loses both NameNodes while it has a task: it leaves, and the run ends with the other.
 fn without_hdfs(lab: &Lab, site: &Site, run: &Started) {

@@ -1,6 +1,5 @@
 //! Workers in containers of YARN, by the command that `klieg emit yarn` writes: they find the driver by the pool file.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -12,6 +11,7 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use crate::cluster::Site;
+use crate::cluster::on_hdfs;
 use crate::cluster::text;
 use crate::cluster::wait_for;
 use crate::support::klieg_stdout;
@@ -85,15 +85,6 @@ impl Drop for Application<'_> {
     }
 }
 
-fn published(lab: &Lab) -> BTreeMap<String, u64> {
-    let mut files = BTreeMap::new();
-    for top in ["flow/hive", "flow/scored_results", "flow/model"] {
-        files.extend(lab.files(&format!("/user/spot/day/{top}")));
-    }
-    files.retain(|name, _| !name.ends_with("_manifest.json"));
-    files
-}
-
 #[track_caller]
 fn run(lab: &Lab, site: &Path, work: &Path, more: &[&str]) -> String {
     let mut command = lab.command();
@@ -123,7 +114,7 @@ fn workers_in_containers(mode: &str, settings: &str, more: &str) {
     fs::write(&site, format!("{SITE}{warehouse}\n{settings}")).unwrap();
     let work = folder.path().join("work");
     run(&lab, &site, &work, &[]);
-    let wanted = published(&lab);
+    let wanted = on_hdfs(&lab);
     assert!(wanted.len() > 20, "{wanted:?}");
     let start = start(folder.path(), &site, more);
     let application = Application::start(&lab, folder.path(), &start);
@@ -134,7 +125,7 @@ fn workers_in_containers(mode: &str, settings: &str, more: &str) {
         &["--cluster", "p", "--min-workers", "2", "--pool-wait", "90s"],
     );
     assert!(told.contains("2 workers, 2 slots"), "{told}");
-    assert_eq!(published(&lab), wanted, "{told}");
+    assert_eq!(on_hdfs(&lab), wanted, "{told}");
     drop(application);
     wait_for("the end of all containers", || {
         let mut workers = Command::new("pgrep");

@@ -131,11 +131,12 @@ impl Children {
             slots_of_each(number, config),
             config.memory_bytes / number as u64,
         );
-        let at = |error: std::io::Error| ClusterError::Worker(error.to_string());
-        let folder = OwnFolder::take(&config.work_dir).map_err(at)?;
+        let folder = OwnFolder::take(&config.work_dir).map_err(ClusterError::WorkDir)?;
         let order = |index: usize| {
             let folder = folder.path().join(index.to_string());
-            Order::new(config, rendezvous.clone(), size, &folder)
+            let mut order = Order::new(config, rendezvous.clone(), size, &folder);
+            order.is_keyed = true;
+            order
         };
         let children = Self {
             orders: (0..number).map(order).collect(),
@@ -165,7 +166,7 @@ impl Children {
             };
             if *starts >= STARTS * self.orders.len() {
                 return Some(format!(
-                    "a worker of this machine ended with {status}, again and again"
+                    "a worker of this machine ended with {status}, again and again; its own lines say why"
                 ));
             }
             *starts += 1;

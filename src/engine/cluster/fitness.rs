@@ -49,7 +49,9 @@ pub(super) struct State {
 pub(super) fn check(folder: &Path, store: &Store) -> Result<(), String> {
     let fail = |error: &dyn fmt::Display| format!("{}: {error}", folder.display());
     std::fs::create_dir_all(folder).map_err(|error| fail(&error))?;
-    let probe = folder.join("probe");
+    // Tasks that fail at the same time look at the same time.
+    static PROBES: AtomicU64 = AtomicU64::new(0);
+    let probe = folder.join(format!("probe-{}", PROBES.fetch_add(1, Ordering::Relaxed)));
     let written = std::fs::write(&probe, b"klieg").and_then(|()| std::fs::remove_file(&probe));
     written.map_err(|error| fail(&error))?;
     let space = rustix::fs::statvfs(folder).map_err(|error| fail(&error))?;

@@ -13,6 +13,7 @@ use crate::engine::cluster::children;
 use crate::engine::cluster::least_memory;
 use crate::engine::cluster::pool;
 use crate::engine::cluster::pool::Keys;
+use crate::engine::cluster::watch;
 use crate::store::Store;
 
 /// Which workers a driver uses.
@@ -86,7 +87,17 @@ impl Lazy {
     pub fn retract(&self) {
         if let Workers::Pool(name) = &self.workers {
             pool::retract(&self.store, name, &self.run);
+            if self.has_started() {
+                watch::remove(&self.store, name);
+            }
         }
+    }
+
+    /// True where this driver has the pool.
+    fn has_started(&self) -> bool {
+        // One that starts now holds it, and has shown nothing yet.
+        let started = self.started.try_lock();
+        started.is_ok_and(|started| matches!(&*started, Some(Ok(_))))
     }
 
     /// Ends it: workers leave, the pool is free.
@@ -127,7 +138,19 @@ fn parse(name: &str) -> Option<Workers> {
             .filter(|number| (1..=64).contains(number));
         return number.map(Workers::Local);
     }
+    check_pool(name).ok()?;
+    Some(Workers::Pool(name.to_owned()))
+}
+
+/// Makes sure that a name can be that of a pool.
+///
+/// # Errors
+/// It is empty, too long, or has other symbols than letters, digits, - and _.
+pub fn check_pool(name: &str) -> Result<(), ClusterError> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     let is_name = !name.is_empty() && name.len() <= 64 && name.bytes().all(is_plain);
-    is_name.then(|| Workers::Pool(name.to_owned()))
+    match is_name {
+        true => Ok(()),
+        false => Err(ClusterError::Name(name.to_owned())),
+    }
 }

@@ -46,9 +46,11 @@ pub use driver::Cluster;
 pub use folder::OwnFolder;
 pub use gate::Member;
 pub use lazy::Lazy;
+pub use lazy::check_pool;
 pub use parent::Doing;
 pub use parent::Where;
 pub use parent::look_for_drivers;
+pub use pool::lock;
 pub use seek::Seek;
 pub use watch::Driver;
 pub use watch::drivers;
@@ -139,6 +141,9 @@ pub enum ClusterError {
         /// What went wrong the last time.
         why: String,
     },
+    /// The folder of workers cannot be made in `work_dir`.
+    #[error("work_dir: {0}; set another work_dir")]
+    WorkDir(std::io::Error),
     /// A worker process.
     #[error("worker: {0}")]
     Worker(String),

@@ -219,6 +219,12 @@ pub(super) fn find(
     Ok(Some(found))
 }
 
+/// Returns the lock that the driver holds that uses a pool.
+#[must_use]
+pub fn lock(pool: &str) -> String {
+    format!("pool-{pool}")
+}
+
 /// The use of a pool by a driver; ends when it is dropped.
 pub(super) struct Membership {
     store: Store,
@@ -239,7 +245,7 @@ impl Membership {
         let mut told = String::new();
         let lock = loop {
             let owner = format!("run {run}, process {}", std::process::id());
-            match DayLock::take(store, &format!("pool-{name}"), &owner) {
+            match DayLock::take(store, &lock(name), &owner) {
                 Err(LockError::Held { owner, .. }) if start.elapsed() < patience => {
                     if told != owner {
                         tell(&format!("pool {name}: waiting behind {owner}"));

@@ -94,7 +94,7 @@ impl Board {
                 std::thread::sleep(Duration::from_millis(100));
                 slept += Duration::from_millis(100);
             }
-            drop(store.files().remove(&path));
+            remove(&store, &pool);
         });
         Self {
             stages,
@@ -123,7 +123,15 @@ impl Drop for Board {
     }
 }
 
-/// Returns the drivers that use pools of a warehouse, by pool.
+/// Lets nobody see a driver any more that stops at once.
+pub(super) fn remove(store: &Store, pool: &str) {
+    drop(store.files().remove(&path(store, pool)));
+}
+
+/// What others could have written there is not read beyond so many bytes: a thousand workers take half of them.
+const BYTES_MAX: u64 = 1 << 20;
+
+/// Returns what drivers have left of themselves in a warehouse, by pool; one that was killed is among them.
 ///
 /// # Errors
 /// The folder cannot be listed, or a file cannot be read.
@@ -132,6 +140,7 @@ pub fn drivers(store: &Store) -> Result<Vec<Driver>, StoreError> {
     let mut found: Vec<Driver> = Vec::new();
     for entry in store.list(&folder).map_err(store.at(&folder))? {
         if entry.name().ends_with(".json")
+            && entry.bytes <= BYTES_MAX
             && let Some(text) = store.read(&entry.path).map_err(store.at(&entry.path))?
             && let Ok(board) = serde_json::from_slice(&text)
         {

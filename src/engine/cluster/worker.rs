@@ -83,6 +83,8 @@ pub struct Order {
     pub(super) bind: IpAddr,
     pub(super) external_host: Option<String>,
     pub(super) grace: Duration,
+    /// The key comes with the order, whatever key pools of this site have.
+    pub(super) is_keyed: bool,
 }
 
 impl Order {
@@ -106,6 +108,7 @@ impl Order {
             external_host: None,
             // With its driver it is over.
             grace: Duration::ZERO,
+            is_keyed: false,
         }
     }
 
@@ -181,9 +184,11 @@ async fn session(
     drop(std::fs::remove_dir_all(&shuffles));
     fitness::check(&order.work_dir, store).map_err(ClusterError::Worker)?;
     std::fs::create_dir_all(&shuffles).map_err(ClusterError::tls)?;
-    let auth = order
-        .rendezvous
-        .auth(&Keys::find(&config.pool)?, "worker")?;
+    let keys = match order.is_keyed {
+        true => Keys::OfRun,
+        false => Keys::find(&config.pool)?,
+    };
+    let auth = order.rendezvous.auth(&keys, "worker")?;
     let most = config.cluster.message_bytes;
     let mut driver = SchedulerGrpcClient::new(dial(&order.rendezvous, &auth).await?)
         .max_decoding_message_size(most)
@@ -393,7 +398,12 @@ impl Served<'_> {
                 busy = Some(Instant::now());
             }
             let is_heard = busy.is_none_or(|busy| busy.elapsed() > HEARD) || !health.is_ready();
-            let is_over = |since: Instant| since.elapsed() >= self.order.grace;
+            let grace = match self.state.is_unfit.load(Ordering::Relaxed) {
+                // What is wrong here is to be heard.
+                true => self.order.grace.max(HEARD),
+                false => self.order.grace,
+            };
+            let is_over = |since: Instant| since.elapsed() >= grace;
             if leaving.is_some_and(|since| is_idle && is_heard || is_over(since)) {
                 return why;
             }
