@@ -36,8 +36,9 @@ Examples:
   klieg worker --driver edge1:40400 -D pool.secret=/etc/klieg/pool.pem --config /etc/klieg/site.yaml
 
 It looks for a driver for ever, by one question a second or two to the warehouse, and starts a process for each
-run that it works for. SIGTERM lets tasks that run go on for --grace, then hands them back; nothing is lost by
-any end of it. Drivers must be the same build of klieg. klieg emit systemd|yarn|kubernetes writes its unit.")]
+run that it works for. SIGTERM: it takes no more tasks, and goes when what it did is not needed any more, at the
+latest after --grace; nothing is lost by any end of it. Drivers must be the same build of klieg.
+klieg emit systemd|yarn|kubernetes writes its unit.")]
 pub(super) struct Args {
     #[command(flatten)]
     site: SiteArgs,
@@ -62,7 +63,7 @@ pub(super) struct Args {
     /// Name or address by which the driver and other workers call this machine; the same as -D cluster.external_host=HOST
     #[arg(long, value_name = "HOST")]
     external_host: Option<String>,
-    /// How long tasks that run may go on after SIGTERM
+    /// How long after SIGTERM it may go on with its tasks, and hand out what they made
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time)]
     grace: Duration,
     /// Address of /healthz and /metrics (Prometheus), or off; port 0 for any, told on stderr. Unless given, 127.0.0.1:9810, or

@@ -24,6 +24,7 @@ use arrow::datatypes::Schema;
 use arrow::datatypes::SchemaRef;
 use arrow::datatypes::UInt32Type;
 use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::MemoryReservation;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -87,10 +88,11 @@ pub(super) fn run(
     spec: &FoldSpec,
     batch: &RecordBatch,
     (store, cache_bytes): (&Store, usize),
+    memory: &MemoryReservation,
 ) -> Result<Vec<RecordBatch>, DataFusionError> {
     let mut done = Vec::new();
     for places in task::of_texts::<Vec<Place>>(batch)? {
-        done.extend(fold(spec, &places, (store, cache_bytes))?);
+        done.extend(fold(spec, &places, (store, cache_bytes), memory)?);
     }
     Ok(done)
 }
@@ -99,6 +101,7 @@ fn fold(
     spec: &FoldSpec,
     places: &[Place],
     (store, cache_bytes): (&Store, usize),
+    memory: &MemoryReservation,
 ) -> Result<Vec<RecordBatch>, DataFusionError> {
     for path in [&spec.corpus, &spec.topics] {
         shared::check(store, path)?;
@@ -114,6 +117,7 @@ fn fold(
     };
     let mut reader = None;
     let mut sums = Sums::none(&topics);
+    memory.resize(size_of_val(&*sums.cells));
     for &(number, _, from, bytes) in places {
         let shard = SHARDS.get((&spec.corpus, number), cache_bytes / 4 * 3, || {
             let bytes = shared::read_part(store, &spec.corpus, &mut reader, (from, bytes))?;

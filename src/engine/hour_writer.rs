@@ -37,6 +37,8 @@ pub(super) struct HourWriters {
     threads: NonZeroUsize,
     hours: BTreeMap<u8, HourWriter>,
     pending_rows: usize,
+    pending_bytes: usize,
+    encoded_bytes: usize,
 }
 
 struct HourWriter {
@@ -59,6 +61,8 @@ impl HourWriters {
             threads: spec.threads,
             hours: BTreeMap::new(),
             pending_rows: 0,
+            pending_bytes: 0,
+            encoded_bytes: 0,
         }
     }
 
@@ -66,9 +70,15 @@ impl HourWriters {
         self.pending_rows
     }
 
+    /// Bytes of rows that wait, and of row groups under way as of the last flush.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.pending_bytes + self.encoded_bytes
+    }
+
     /// Takes rows; the hour's file is made by the next flush.
     pub(super) fn push(&mut self, hour: u8, batch: RecordBatch) -> Result<(), IngestError> {
         self.pending_rows += batch.num_rows();
+        self.pending_bytes += batch.get_array_memory_size();
         if !self.hours.contains_key(&hour) {
             let path = self
                 .staging
@@ -84,7 +94,7 @@ impl HourWriters {
 
     /// Encodes what waits; row groups that are full go to their files, and the largest where all together are too large.
     pub(super) fn flush(&mut self) -> Result<(), IngestError> {
-        self.pending_rows = 0;
+        (self.pending_rows, self.pending_bytes) = (0, 0);
         for writer in self.hours.values_mut() {
             let path = writer.path.clone();
             writer
@@ -98,6 +108,8 @@ impl HourWriters {
                 .begin_group(threads)
                 .map_err(|error| write_error(&path, error))?;
         }
+        let sizes = self.hours.values().map(HourWriter::encoded_bytes);
+        self.encoded_bytes = sizes.sum();
         Ok(())
     }
 

@@ -7,7 +7,6 @@
 //! the encoded columns of one row group an hour.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -20,6 +19,10 @@ use serde::Serialize;
 
 pub use crate::engine::ingest_error::Failed;
 pub use crate::engine::ingest_error::IngestError;
+pub use crate::engine::ingest_report::Counts;
+pub use crate::engine::ingest_report::Part;
+pub use crate::engine::ingest_report::Reject;
+pub use crate::engine::ingest_report::SplitReport;
 
 use crate::config::EventTime;
 use crate::engine::hour_writer::HourWriters;
@@ -109,106 +112,6 @@ pub struct Split {
     pub piece: Option<Piece>,
 }
 
-/// Where the records of a file went: read = kept + outside + rejected.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct Counts {
-    /// Records of flows that the blocks announce.
-    pub read: u64,
-    /// In the table.
-    pub kept: u64,
-    /// Of another day: that day's run keeps them.
-    pub outside: u64,
-    /// Not decoded, by reason.
-    pub rejected: BTreeMap<String, u64>,
-}
-
-impl Counts {
-    /// Returns the rejected records of every reason.
-    #[must_use]
-    pub fn rejected_total(&self) -> u64 {
-        self.rejected.values().sum()
-    }
-
-    /// Counts records that were read and cannot be decoded.
-    pub(super) fn reject(&mut self, reason: &str, records: u64) {
-        self.read += records;
-        *self.rejected.entry(reason.to_owned()).or_default() += records;
-    }
-
-    /// Adds `other`.
-    pub fn add(&mut self, other: &Self) {
-        self.read += other.read;
-        self.kept += other.kept;
-        self.outside += other.outside;
-        for (reason, records) in &other.rejected {
-            *self.rejected.entry(reason.clone()).or_default() += records;
-        }
-    }
-}
-
-/// A place that could not be decoded.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Reject {
-    /// The file.
-    pub file: String,
-    /// Where its block starts.
-    pub offset: u64,
-    /// Key of the counts.
-    pub reason: String,
-    /// What is wrong.
-    pub message: String,
-    /// Records that are lost with it.
-    pub records: u64,
-}
-
-impl fmt::Display for Reject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            file,
-            offset,
-            message,
-            records,
-            ..
-        } = self;
-        write!(
-            f,
-            "{file}, block at byte {offset}: {message} (records lost: {records})"
-        )
-    }
-}
-
-/// A written table file.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Part {
-    /// Path below the day's folder.
-    pub path: String,
-    /// Rows.
-    pub rows: u64,
-    /// Length of the file.
-    pub bytes: u64,
-}
-
-/// What became of a split.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct SplitReport {
-    /// Number of the split.
-    pub split: u32,
-    /// Counts by file, in order.
-    pub files: Vec<(String, Counts)>,
-    /// Table files by hour.
-    pub parts: Vec<Part>,
-    /// The first rejects of each reason.
-    pub rejects: Vec<Reject>,
-    /// Bytes of files that are no nfcapd files or of an unknown kind.
-    pub unreadable_bytes: u64,
-    /// Records whose optional fields are lost with their extension map.
-    pub unmapped: u64,
-    /// Elements and records of kinds that nothing is made of.
-    pub unknown: u64,
-    /// What became of its piece, where it is one.
-    pub piece: Option<PieceReport>,
-}
-
 /// What a block gave.
 #[derive(Default)]
 struct Decoded {
@@ -251,8 +154,17 @@ impl Decoded {
     }
 }
 
-/// Decodes a split and writes its rows of the day; `progress` gets the raw bytes and records of each block, and says whether to
-/// go on.
+/// What a task does while it decodes.
+pub struct Step {
+    /// Raw bytes of the block.
+    pub bytes: u64,
+    /// Its records.
+    pub records: u64,
+    /// Bytes that the table files under way take.
+    pub held_bytes: usize,
+}
+
+/// Decodes a split and writes its rows of the day; `progress` is told of each block, and says whether to go on.
 ///
 /// # Errors
 /// A raw file cannot be read or changes, a table file cannot be written, or `progress` ends it. Damaged input is no error: it is counted.
@@ -260,7 +172,7 @@ pub fn run(
     store: &Store,
     spec: &IngestSpec,
     split: &Split,
-    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    progress: &mut dyn FnMut(Step) -> ControlFlow<()>,
 ) -> Result<SplitReport, IngestError> {
     let mut output = Output {
         writers: HourWriters::new(spec, split.id),
@@ -313,6 +225,14 @@ struct Output {
 }
 
 impl Output {
+    fn step(&self, bytes: u64, decoded: &Decoded) -> Step {
+        Step {
+            bytes,
+            records: decoded.counts.read,
+            held_bytes: self.writers.held_bytes(),
+        }
+    }
+
     fn reject(&mut self, file: &str, found: Found) {
         let count = self.listed.entry(found.reason).or_default();
         *count += 1;
@@ -349,7 +269,7 @@ fn run_file(
     (store, spec): (&Store, &IngestSpec),
     (file, piece): (&RawFile, Option<&Piece>),
     output: &mut Output,
-    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    progress: &mut dyn FnMut(Step) -> ControlFlow<()>,
 ) -> Result<Counts, IngestError> {
     let read_error = |error| IngestError::Read {
         path: file.path.clone(),
@@ -379,7 +299,7 @@ fn run_file(
         |block| decode(spec, block),
         |(bytes, decoded)| {
             blocks += 1;
-            let goes_on = progress(bytes, decoded.counts.read);
+            let goes_on = progress(output.step(bytes, &decoded));
             counts.add(&decoded.counts);
             let path = &file.path;
             taken = match goes_on {

@@ -11,6 +11,7 @@ pub mod fold;
 mod hour_writer;
 pub mod ingest;
 mod ingest_error;
+mod ingest_report;
 mod local;
 pub mod pieces;
 pub mod probe;

@@ -23,6 +23,8 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::DisplayAs;
@@ -212,6 +214,7 @@ impl ExecutionPlan for TaskExec {
             progress: config.get_extension::<Progress>().unwrap_or_default(),
             store: config.get_extension::<Store>(),
             spool: config.get_extension::<Spool>(),
+            memory: Arc::new(MemoryConsumer::new(self.name()).register(context.memory_pool())),
         };
         let rows = input.then(move |batch| {
             let (spec, place) = (Arc::clone(&spec), place.clone());
@@ -234,6 +237,8 @@ struct Place {
     progress: Arc<Progress>,
     store: Option<Arc<Store>>,
     spool: Option<Arc<Spool>>,
+    /// What the operator holds, so that others of its task spill the sooner; it cannot spill itself.
+    memory: Arc<MemoryReservation>,
 }
 
 /// Lives as long as work on another thread is waited for, which does not end with whoever waits; then sets what that thread looks at.
@@ -246,6 +251,18 @@ impl Drop for Wait {
 }
 
 async fn work(
+    spec: Arc<TaskSpec>,
+    batch: RecordBatch,
+    place: Place,
+) -> Result<Vec<RecordBatch>, DataFusionError> {
+    let memory = Arc::clone(&place.memory);
+    memory.resize(batch.get_array_memory_size());
+    let done = work_on(spec, batch, place).await;
+    memory.free();
+    done
+}
+
+async fn work_on(
     spec: Arc<TaskSpec>,
     batch: RecordBatch,
     place: Place,
@@ -278,7 +295,7 @@ fn work_long(
         }
         (TaskSpec::Fold(spec), Some(store)) => {
             let cache = place.spool.as_ref().map_or(0, |spool| spool.cache_bytes);
-            fold::run(spec, batch, (store, cache))
+            fold::run(spec, batch, (store, cache), &place.memory)
         }
         _ => Err(DataFusionError::Internal("no warehouse".to_owned())),
     }
@@ -303,8 +320,9 @@ fn ingest_batch(
             }
             None => spec,
         };
-        let report = ingest::run(store, spec, split, &mut |bytes, records| {
-            place.progress.add(bytes, records);
+        let report = ingest::run(store, spec, split, &mut |step| {
+            place.progress.add(step.bytes, step.records);
+            place.memory.resize(step.held_bytes);
             match is_over.load(Ordering::Relaxed) {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),

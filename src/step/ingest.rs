@@ -341,8 +341,18 @@ fn check_emptied(context: &Context<'_>, totals: &Totals) -> Result<(), StepError
     }
 }
 
-/// Opens every written file and compares the rows of its footer with what was counted.
+/// Makes sure that every record is counted in one place, opens every written file, and compares the rows of its footer with what was
+/// counted.
 fn verify(store: &Store, folder: &Path, totals: &Totals) -> Result<(), StepError> {
+    let counts = &totals.counts;
+    let found = counts.kept + counts.outside + counts.rejected_total();
+    if found != counts.read {
+        return Err(StepError::Rows {
+            what: NAME,
+            found,
+            wanted: counts.read,
+        });
+    }
     let rows = parallel::map(AT_ONCE, &totals.parts, |part| {
         footer_rows(store, &folder.join(&part.path))
     });

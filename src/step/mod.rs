@@ -346,7 +346,7 @@ pub enum StepError {
         what: &'static str,
         /// Rows that it counted.
         found: u64,
-        /// Rows of the table.
+        /// Rows of the table, or records of the raw files.
         wanted: u64,
     },
     /// A split.

@@ -17,6 +17,8 @@ use crate::support::lab::run_in;
 
 const DAY: &str = "2016-07-08";
 const INGEST: [&str; 4] = ["--date", DAY, "--steps", "ingest"];
+/// `dfs.heartbeat.interval` of the lab.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Time-outs that make a test quick: a cluster that does not answer ends a run after so many seconds.
 const IMPATIENT: [&str; 6] = [
     "-D",
@@ -327,12 +329,27 @@ fn silent_namenode(lab: &Lab) {
     assert!(seconds < Duration::from_secs(15), "{seconds:?}");
 }
 
+/// Starts a DataNode, and waits until it has done what the NameNode kept for it: to recover the lock that was taken while it was gone.
+/// Where that meets a run that writes the lock anew, it fails there and leaves the replica to a thread that never ends.
+fn start_again(lab: &Lab, node: &str) {
+    let log = Path::new(&lab.environment["LAB"]).join(format!("log/{node}.log"));
+    let registered = || {
+        let text = std::fs::read(&log).unwrap();
+        let text = String::from_utf8_lossy(&text);
+        text.matches("successfully registered with NN").count()
+    };
+    let before = registered();
+    lab.sh(&["start", node]);
+    wait_for("a DataNode", || registered() > before);
+    std::thread::sleep(3 * HEARTBEAT);
+}
+
 /// The NameNode still offers a DataNode that is gone: files are written again until all are there.
 fn dead_datanode(lab: &Lab) {
     lab.sh(&["kill", "dn2"]);
     let args = [&INGEST[..], &["--reprocess", "all"]].concat();
     let output = lab.run("day", &args);
-    lab.sh(&["start", "dn2"]);
+    start_again(lab, "dn2");
     assert_ends(&output, 0, &["files published: 24"]);
     assert_eq!(
         lab.files("/user/spot/day/flow/hive/y=2016/m=7/d=8").len(),
@@ -356,7 +373,7 @@ fn datanode_that_dies_in_the_middle(lab: &Lab) {
     let child = frozen_with(lab, "day", "in the middle of a file of parquet", &site);
     lab.sh(&["kill", "dn1"]);
     let output = wake(child);
-    lab.sh(&["start", "dn1"]);
+    start_again(lab, "dn1");
     assert_ends(&output, 0, &["files published: 24"]);
     assert_ends(&lab.run("day", &INGEST), 0, &["is up to date"]);
 }

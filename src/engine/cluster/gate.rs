@@ -3,11 +3,15 @@
 //! ```text
 //! worker ─PollWork─► Gate ─┬─ new: the driver calls it back at once, and it gets nothing until it has answered
 //!                          ├─ admitted: tasks of the scheduler
-//!                          └─ barred: none (others could not read from it)
+//!                          └─ barred: none (others could not read from it, or it leaves)
 //! ```
+//! A worker that is to leave says so by `ExecutorStopped` with [`LEAVING`], again and again: it is barred at the first time, and goes when
+//! no job that runs needs what it did.
+//!
 //! `PollWork` and `ExecutorStopped` are all that workers need; no other call exists on the port.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -23,7 +27,6 @@ use ballista_core::serde::protobuf::task_status::Status as TaskState;
 use ballista_scheduler::scheduler_server::SchedulerServer;
 use datafusion_proto::protobuf::LogicalPlanNode;
 use datafusion_proto::protobuf::PhysicalPlanNode;
-use serde::Serialize;
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
@@ -31,33 +34,13 @@ use tonic::transport::Endpoint;
 
 use crate::engine::cluster::auth::Auth;
 use crate::engine::cluster::handed::Handed;
-use crate::engine::cluster::pool;
+use crate::engine::cluster::member::Member;
+use crate::engine::cluster::member::NEW;
 
 pub(super) type Scheduler = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
 
 /// A worker that cannot be called is called again so often.
 const CALL_AGAIN: Duration = Duration::from_secs(5);
-
-/// What is known of a worker.
-#[derive(Clone, Debug, Serialize)]
-pub struct Member {
-    /// Its name, new for each run of a driver.
-    pub id: String,
-    /// Where it says that it listens.
-    pub address: String,
-    /// Tasks at a time.
-    pub slots: u32,
-    /// Version and memory, as it says.
-    pub about: String,
-    /// Empty for one that gets tasks, else why it does not.
-    pub barred: String,
-    /// Seconds since it asked for work.
-    pub silent_s: f64,
-    #[serde(skip)]
-    seen: Instant,
-    #[serde(skip)]
-    called: Option<Instant>,
-}
 
 /// A task that failed.
 #[derive(Clone, Debug)]
@@ -78,14 +61,16 @@ pub(super) struct Members {
     /// Of those: what they have in hand.
     handed: Mutex<BTreeMap<String, Handed>>,
     failed: Mutex<BTreeMap<String, Vec<FailedTask>>>,
+    /// Jobs whose results have not been read.
+    open: Mutex<BTreeSet<String>>,
     /// Workers that were lost, in order.
     losses: Mutex<Vec<String>>,
 }
 
 /// How long a connection to a silent worker may take.
 const CALL: Duration = Duration::from_secs(1);
-/// Barred until it has been called back.
-const NEW: &str = "not called back yet";
+/// What a worker says that wants no more tasks, and why it gets none.
+pub(super) const LEAVING: &str = "it leaves";
 
 impl Members {
     pub(super) fn new(auth: Auth, timeout: Duration) -> Self {
@@ -95,6 +80,7 @@ impl Members {
             known: Mutex::default(),
             handed: Mutex::default(),
             failed: Mutex::default(),
+            open: Mutex::default(),
             losses: Mutex::default(),
         }
     }
@@ -134,6 +120,42 @@ impl Members {
             ..member.clone()
         };
         known.values().map(seen).collect()
+    }
+
+    /// True while somebody may do the tasks that are left, or does some.
+    pub(super) fn are_there(&self) -> bool {
+        let can_work = |member: &Member| member.barred.is_empty() || member.leaving.is_some();
+        self.list().iter().any(can_work)
+    }
+
+    fn open(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The result of a job will be read.
+    pub(super) fn begin(&self, job: &str) {
+        self.open().insert(job.to_owned());
+    }
+
+    /// The result of a job has been read, or is not wanted.
+    pub(super) fn end(&self, job: &str) {
+        self.open().remove(job);
+    }
+
+    /// Gives a worker no more tasks; true when nothing that it did is needed. It asks for work one time after the other: when it has asked
+    /// since, it has got the answer before that, and what it was handed is known.
+    fn may_leave(&self, id: &str, is_running: impl Fn(&str) -> bool) -> bool {
+        let mut known = self.known();
+        let Some(member) = known.get_mut(id) else {
+            return true;
+        };
+        let since = *member.leaving.get_or_insert_with(Instant::now);
+        LEAVING.clone_into(&mut member.barred);
+        let open = self.open();
+        let is_over = |job: &str| !open.contains(job) && !is_running(job);
+        let mut handed = self.handed();
+        let handed = handed.get_mut(id);
+        member.seen > since && !handed.is_some_and(|handed| handed.is_needed(|job| !is_over(job)))
     }
 
     /// Those of them that get tasks.
@@ -202,7 +224,7 @@ impl Members {
         let mut known = self.known();
         let member = known
             .entry(registration.id.clone())
-            .or_insert_with(|| member(registration));
+            .or_insert_with(|| Member::new(registration));
         member.seen = Instant::now();
         let is_waiting = member
             .called
@@ -213,7 +235,9 @@ impl Members {
             let (members, member) = (Arc::clone(self), member.clone());
             drop(tokio::spawn(async move {
                 let answer = members.call(&member.address).await;
-                if let Some(known) = members.known().get_mut(&member.id) {
+                if let Some(known) = members.known().get_mut(&member.id)
+                    && known.leaving.is_none()
+                {
                     known.barred = answer.err().unwrap_or_default();
                 }
             }));
@@ -280,35 +304,18 @@ pub(super) fn text(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn member(registration: &proto::ExecutorRegistration) -> Member {
-    let host = registration.host.clone().unwrap_or_default();
-    let slots = registration.specification.as_ref().map(slots);
-    Member {
-        id: registration.id.clone(),
-        address: pool::address(&host, u16::try_from(registration.port).unwrap_or(0)),
-        slots: slots.unwrap_or(1),
-        about: registration
-            .os_info
-            .as_ref()
-            .map(|info| info.os_ver_long.clone())
-            .unwrap_or_default(),
-        barred: NEW.to_owned(),
-        silent_s: 0.0,
-        seen: Instant::now(),
-        called: None,
-    }
-}
-
-fn slots(specification: &proto::ExecutorSpecification) -> u32 {
-    let specification: ballista_core::serde::scheduler::ExecutorSpecification =
-        specification.clone().into();
-    specification.vcores
-}
-
 /// The service of the port.
 pub(super) struct Gate {
     pub(super) scheduler: Scheduler,
     pub(super) members: Arc<Members>,
+}
+
+impl Gate {
+    fn is_running(&self, job: &str) -> bool {
+        let tasks = &self.scheduler.state.task_manager;
+        let running = tasks.get_running_job_cache();
+        running.keys().any(|known| known.as_str() == job)
+    }
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -332,12 +339,8 @@ impl SchedulerGrpc for Gate {
         }
         let id = registration.id.clone();
         let gets_tasks = self.members.seen(registration);
-        let tasks = &self.scheduler.state.task_manager;
-        let is_running = |job: &str| {
-            let running = tasks.get_running_job_cache();
-            running.keys().any(|known| known.as_str() == job)
-        };
-        self.members.settle(&params, &id, is_running);
+        self.members
+            .settle(&params, &id, |job| self.is_running(job));
         if !gets_tasks {
             params.num_free_vcores = 0;
         }
@@ -350,7 +353,17 @@ impl SchedulerGrpc for Gate {
         &self,
         request: Request<proto::ExecutorStoppedParams>,
     ) -> Answer<proto::ExecutorStoppedResult> {
-        self.members.forget(&request.get_ref().executor_id);
+        let proto::ExecutorStoppedParams {
+            executor_id: id,
+            reason,
+        } = request.get_ref();
+        if reason == LEAVING {
+            return match self.members.may_leave(id, |job| self.is_running(job)) {
+                true => Ok(Response::new(proto::ExecutorStoppedResult::default())),
+                false => Err(Status::failed_precondition("what it did is needed")),
+            };
+        }
+        self.members.forget(id);
         self.scheduler.executor_stopped(request).await
     }
 

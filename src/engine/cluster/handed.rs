@@ -15,6 +15,8 @@ const LOST: Duration = Duration::from_secs(5);
 pub(super) struct Handed {
     /// Job, stage, task.
     tasks: BTreeSet<(String, u32, u32)>,
+    /// Jobs that it has done something for.
+    jobs: BTreeSet<String>,
     /// Since when it has more slots free than its tasks leave.
     since: Option<Instant>,
 }
@@ -25,7 +27,16 @@ impl Handed {
         let tasks = tasks
             .iter()
             .map(|task| (task.job_id.clone(), task.stage_id, task.task_id));
-        self.tasks.extend(tasks);
+        for task in tasks {
+            self.jobs.insert(task.0.clone());
+            self.tasks.insert(task);
+        }
+    }
+
+    /// True where a job that is not over needs what it did; forgets the others.
+    pub(super) fn is_needed(&mut self, is_running: impl Fn(&str) -> bool) -> bool {
+        self.jobs.retain(|job| is_running(job));
+        !self.jobs.is_empty()
     }
 
     /// Notes what it says of tasks.
@@ -96,6 +107,16 @@ mod tests {
         assert_eq!(handed.lost((2, 2), later, all), 0);
         assert_eq!(handed.lost((2, 2), later + LOST, all), 1);
         assert_eq!(handed.lost((2, 2), later + 2 * LOST, all), 0);
+    }
+
+    #[test]
+    fn what_was_done_is_needed_until_its_job_is_over() {
+        let mut handed = Handed::default();
+        assert!(!handed.is_needed(|_| true));
+        handed.add(&[task("a", 1), task("b", 1)]);
+        handed.settle(&[status("a", 1), status("b", 1)]);
+        assert!(handed.is_needed(|job| job == "b"));
+        assert!(!handed.is_needed(|_| false));
     }
 
     #[test]

@@ -55,6 +55,7 @@ impl Cluster {
             .scheduler
             .submit_physical_plan("klieg", session, plan, Some(sender));
         let job = job.await.map_err(|error| Doubt::lasting(&error))?;
+        self.members.begin(job.as_str());
         let ended = self.watch(&job, (&mut states, losses), progress).await;
         let failed = self.members.take_failed(job.as_str());
         for FailedTask { worker, unread, .. } in &failed {
@@ -85,6 +86,7 @@ impl Cluster {
             },
             (Err(why), _) => Err(doubt(&why, &failed)),
         };
+        self.members.end(job.as_str());
         self.scheduler.state.executor_manager.clean_up_job_data(job);
         result
     }
@@ -136,7 +138,7 @@ impl Cluster {
                     if let Some(lost) = self.members.loss_after(losses) {
                         break lost;
                     }
-                    if !self.members.admitted().is_empty() {
+                    if self.members.are_there() {
                         alone = Instant::now();
                     } else if alone.elapsed() > self.settings.worker_timeout {
                         break "all workers are gone".to_owned();

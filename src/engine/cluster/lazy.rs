@@ -147,10 +147,14 @@ fn parse(name: &str) -> Option<Workers> {
 /// # Errors
 /// It is empty, too long, or has other symbols than letters, digits, - and _.
 pub fn check_pool(name: &str) -> Result<(), ClusterError> {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    let is_name = !name.is_empty() && name.len() <= 64 && name.bytes().all(is_plain);
-    match is_name {
+    match is_plain(name) {
         true => Ok(()),
         false => Err(ClusterError::Name(name.to_owned())),
     }
+}
+
+/// True for a name that is no path: letters, digits, - and _.
+pub(super) fn is_plain(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    !name.is_empty() && name.len() <= 64 && name.bytes().all(is_plain)
 }

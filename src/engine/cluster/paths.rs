@@ -17,6 +17,7 @@ use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 
+use crate::engine::cluster::lazy::is_plain;
 use crate::engine::ingest::IngestSpec;
 use crate::engine::task;
 use crate::engine::task::TaskExec;
@@ -31,6 +32,15 @@ pub(super) fn check(store: &Store, plan: &dyn ExecutionPlan) -> Result<(), DataF
         if let TaskSpec::Ingest(spec) = task.spec() {
             check_outputs(store, spec)?;
         }
+    } else if let Some(reader) = plan.downcast_ref::<ShuffleReaderExec>() {
+        let places = reader.partition.iter().flatten();
+        for place in places {
+            check_job(place.partition_id.job_id.as_str())?;
+        }
+    } else if let Some(writer) = plan.downcast_ref::<ShuffleWriterExec>() {
+        check_job(writer.job_id().as_str())?;
+    } else if let Some(writer) = plan.downcast_ref::<SortShuffleWriterExec>() {
+        check_job(writer.job_id().as_str())?;
     } else if !is_known(plan) {
         return Err(refused(&format!("operator {}", plan.name())));
     }
@@ -41,10 +51,7 @@ pub(super) fn check(store: &Store, plan: &dyn ExecutionPlan) -> Result<(), DataF
 }
 
 fn is_known(plan: &dyn ExecutionPlan) -> bool {
-    plan.downcast_ref::<ShuffleWriterExec>().is_some()
-        || plan.downcast_ref::<SortShuffleWriterExec>().is_some()
-        || plan.downcast_ref::<ShuffleReaderExec>().is_some()
-        || plan.downcast_ref::<AggregateExec>().is_some()
+    plan.downcast_ref::<AggregateExec>().is_some()
         || plan.downcast_ref::<CoalescePartitionsExec>().is_some()
         || plan.downcast_ref::<ProjectionExec>().is_some()
         || plan.downcast_ref::<RepartitionExec>().is_some()
@@ -79,6 +86,14 @@ fn check_outputs(store: &Store, spec: &IngestSpec) -> Result<(), DataFusionError
     }
     let folder = spec.deliver.as_ref().unwrap_or(&spec.staging);
     check_path(&store.work_area().join("runs"), Path::new(folder))
+}
+
+/// Folders of shuffles are made of the names of jobs.
+fn check_job(job: &str) -> Result<(), DataFusionError> {
+    match is_plain(job) {
+        true => Ok(()),
+        false => Err(refused(&format!("job {job}"))),
+    }
 }
 
 fn check_path(root: &Path, path: &Path) -> Result<(), DataFusionError> {
@@ -164,6 +179,17 @@ mod tests {
         for plan in &without {
             let text = refused(plan).unwrap_or_default();
             assert!(text.contains("refused by the worker"), "{plan:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn names_of_jobs_are_no_paths() {
+        for (job, is_refused) in [("a1B2c3", false), ("../../etc", true), ("", true)] {
+            let splits = MemorySourceConfig::try_new_exec(&[vec![]], task::text_schema(), None);
+            let splits = splits.expect("no rows");
+            let writer = ShuffleWriterExec::try_new(job.into(), 1, splits, String::new());
+            let plan: Arc<dyn ExecutionPlan> = Arc::new(writer.expect("a plan"));
+            assert_eq!(refused(&plan).is_some(), is_refused, "{job}");
         }
     }
 

@@ -34,13 +34,12 @@ use ballista_executor::health::ExecutorHealth;
 use ballista_executor::metrics::LoggingMetricsCollector;
 use datafusion_proto::protobuf::LogicalPlanNode;
 use datafusion_proto::protobuf::PhysicalPlanNode;
-use futures::FutureExt as _;
 use serde::Deserialize;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tonic::Code;
 use tonic::transport::Channel;
 use tonic::transport::Endpoint;
 use tonic::transport::server::TcpIncoming;
@@ -58,10 +57,12 @@ use crate::engine::cluster::fitness;
 use crate::engine::cluster::fitness::Checked;
 use crate::engine::cluster::fitness::Fitness;
 use crate::engine::cluster::fitness::State;
+use crate::engine::cluster::gate::LEAVING;
 use crate::engine::cluster::gate::text;
 use crate::engine::cluster::pool::Keys;
 use crate::engine::cluster::pool::Rendezvous;
 use crate::engine::cluster::pool::address;
+use crate::engine::cluster::shuffles::Shuffles;
 use crate::engine::session;
 use crate::engine::task::Spool;
 use crate::store::Store;
@@ -210,22 +211,15 @@ async fn session(
         BallistaCodec::new(Arc::new(BallistaLogicalExtensionCodec::default()), codec());
     let (health, ask) = (ExecutorHealth::new(), Arc::new(Notify::new()));
     let woken = Some(Arc::clone(&ask));
-    let free = Arc::new(Semaphore::new(order.slots));
     // It never ends by itself, whatever the driver answers, or does not: watched from outside.
-    let polls = poll_loop(
-        driver.clone(),
-        executor,
-        codec,
-        woken,
-        Some(Arc::clone(&free)),
-        health.clone(),
-    );
+    let polls = poll_loop(driver.clone(), executor, codec, woken, None, health.clone());
     let mut polls = tokio::spawn(polls);
     tell(&format!(
         "run {run}: serving the driver at {host}:{port}, on port {own_port}"
     ));
     let give_up = config.cluster.worker_timeout;
-    let why = served.watch(&mut polls, &health, (leave, &ask, free), give_up);
+    let mut asked = driver.clone();
+    let why = served.watch(&mut polls, (&health, &mut asked), (leave, &ask), give_up);
     let why = why.await;
     let bye = proto::ExecutorStoppedParams {
         executor_id: served.id.clone(),
@@ -238,7 +232,7 @@ async fn session(
     served.tell_end(why)
 }
 
-/// How long the driver may take to hear that this worker leaves.
+/// How long the driver may take to hear that this worker leaves, or wants to.
 const BYE: Duration = Duration::from_secs(1);
 
 /// Connects to the driver.
@@ -264,7 +258,7 @@ fn answer(
     listener: TcpListener,
     (executor, most): (&Arc<Executor>, usize),
 ) -> Result<JoinHandle<Result<(), tonic::transport::Error>>, ClusterError> {
-    let shuffles = BallistaFlightService::new(executor.work_dir.clone());
+    let shuffles = Shuffles(BallistaFlightService::new(executor.work_dir.clone()));
     let server = auth
         .server()?
         .add_service(FlightServiceServer::new(shuffles).max_encoding_message_size(most))
@@ -277,7 +271,7 @@ fn answer(
 const ASK_BUSY: Duration = Duration::from_millis(5);
 /// How often work is asked for while there is none.
 const ASK_IDLE: Duration = Duration::from_millis(250);
-/// A worker without a free slot is heard so often, and so is the end of its last task.
+/// A worker without a free slot is heard so often.
 const HEARD: Duration = Duration::from_millis(5500);
 const HANDED_ON: Duration = Duration::from_millis(3);
 
@@ -357,19 +351,13 @@ impl Served<'_> {
     async fn watch(
         &self,
         polls: &mut JoinHandle<Result<(), ballista_core::error::BallistaError>>,
-        health: &ExecutorHealth,
-        (leave, ask, free): (&Notify, &Notify, Arc<Semaphore>),
+        (health, driver): (&ExecutorHealth, &mut SchedulerGrpcClient<Channel>),
+        (leave, ask): (&Notify, &Notify),
         give_up: Duration,
     ) -> &'static str {
         let mut answered = Instant::now();
-        let (mut leaving, mut busy): (Option<Instant>, Option<Instant>) = (None, None);
+        let mut leaving: Option<Instant> = None;
         let (mut idle, mut why) = (ASK_BUSY, "told to leave");
-        // Takes each slot as it gets free, so that no new task comes.
-        let slots = u32::try_from(self.order.slots).unwrap_or(1);
-        let no_more = || {
-            let all = Arc::clone(&free).acquire_many_owned(slots);
-            drop(tokio::spawn(all.map(std::mem::forget)));
-        };
         loop {
             tokio::select! {
                 () = tokio::time::sleep(idle) => {
@@ -378,10 +366,8 @@ impl Served<'_> {
                 }
                 () = self.state.ask.notified() => {
                     idle = ASK_BUSY;
-                    busy = Some(Instant::now());
                     if self.state.is_unfit.load(Ordering::Relaxed) && leaving.is_none() {
                         (leaving, why) = (Some(Instant::now()), "not fit for work");
-                        no_more();
                     }
                     // What became of the task is handed on right after it ends.
                     tokio::time::sleep(HANDED_ON).await;
@@ -389,22 +375,17 @@ impl Served<'_> {
                 }
                 _ = &mut *polls => return "the driver has no more work",
                 () = leave.notified(), if leaving.is_none() => {
-                    leaving = Some(Instant::now());
-                    no_more();
+                    (leaving, idle) = (Some(Instant::now()), ASK_BUSY);
                 }
             }
-            let is_idle = self.state.running.load(Ordering::Relaxed) == 0;
-            if !is_idle {
-                busy = Some(Instant::now());
-            }
-            let is_heard = busy.is_none_or(|busy| busy.elapsed() > HEARD) || !health.is_ready();
             let grace = match self.state.is_unfit.load(Ordering::Relaxed) {
                 // What is wrong here is to be heard.
                 true => self.order.grace.max(HEARD),
                 false => self.order.grace,
             };
-            let is_over = |since: Instant| since.elapsed() >= grace;
-            if leaving.is_some_and(|since| is_idle && is_heard || is_over(since)) {
+            if let Some(since) = leaving
+                && (since.elapsed() >= grace || self.may_leave(driver).await)
+            {
                 return why;
             }
             if health.is_ready() {
@@ -412,6 +393,25 @@ impl Served<'_> {
             } else if answered.elapsed() >= give_up {
                 return "the driver does not answer";
             }
+        }
+    }
+}
+
+impl Served<'_> {
+    /// Tells the driver that no more tasks are wanted; true when it needs nothing of what was done here.
+    async fn may_leave(&self, driver: &mut SchedulerGrpcClient<Channel>) -> bool {
+        let question = proto::ExecutorStoppedParams {
+            executor_id: self.id.clone(),
+            reason: LEAVING.to_owned(),
+        };
+        match tokio::time::timeout(BYE, driver.executor_stopped(question)).await {
+            Ok(Ok(_)) => true,
+            // It is gone, and this worker does nothing.
+            Ok(Err(status)) => {
+                let is_idle = self.state.running.load(Ordering::Relaxed) == 0;
+                is_idle && status.code() != Code::FailedPrecondition
+            }
+            Err(_) => false,
         }
     }
 }

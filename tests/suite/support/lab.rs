@@ -27,8 +27,8 @@ use crate::support::warn;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab/lab.sh");
 
-/// Two clusters at a time: they wait more than they compute, and take 2 GB each.
-static FREE: Mutex<u32> = Mutex::new(2);
+/// Three clusters at a time: they wait more than they compute, and take 2 GB each.
+static FREE: Mutex<u32> = Mutex::new(3);
 static FREED: Condvar = Condvar::new();
 /// One starts at a time: it looks for free ports, and opens them bit by bit.
 static STARTING: Mutex<()> = Mutex::new(());
