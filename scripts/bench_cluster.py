@@ -140,6 +140,7 @@ def cluster(bench, records):
     pairs(bench, warehouse)
     memory(bench, 3 * records)
     small(bench)
+    idle(bench, warehouse)
 
 
 def pairs(bench, warehouse):
@@ -190,3 +191,23 @@ def small(bench):
     bench.row(f"{MANY:,} splits on {SLOTS} slots", many.figures(), ms_of_task=round(1000 * stage / MANY, 2), driver_mb=round(many.driver))
     here = Run(bench, warehouse, [*settings, "--threads", 2])
     bench.row("  the same in this process, 2 threads", here.figures())
+
+
+def used(process):
+    """Seconds of processors that a process and its ended children have taken."""
+    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    return sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+
+
+def idle(bench, warehouse):
+    """What a worker costs that looks for a driver."""
+    seconds = 60
+    worker = subprocess.Popen([bench.KLIEG, "worker", "--pool", "idle", "-D", f"warehouse={warehouse}", "-D", f"work_dir={bench.WORK}/idle"],
+                              stderr=subprocess.DEVNULL)
+    time.sleep(5)
+    before = used(worker.pid)
+    time.sleep(seconds)
+    share = 100 * (used(worker.pid) - before) / seconds
+    worker.terminate()
+    worker.wait()
+    bench.row(f"a worker that looks for a driver, {seconds} s", {"wall_s": seconds}, percent_of_core=round(share, 3), asked="< 0.2")
