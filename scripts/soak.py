@@ -57,6 +57,12 @@ class Site:
                 command = [KLIEG, "worker", "--pool", "soak", "--slots", "1", "--memory", "512MiB", "-D", f"work_dir={self.folder}/{name}", *self.common]
                 self.workers[name] = subprocess.Popen(command, stderr=open(self.folder / f"{name}.log", "a"))
 
+    def told(self):
+        return (self.folder / "run.log").read_text()
+
+    def reruns(self):
+        return len(re.findall("begun again", self.told()))
+
     def children(self, name):
         told = subprocess.run(["pgrep", "-P", str(self.workers[name].pid)], capture_output=True, text=True).stdout
         return [int(word) for word in told.split()]
@@ -100,10 +106,11 @@ def main():
             code = run.wait()
             runs += 1
             if fault == "kill driver" and code:
+                reruns += site.reruns()
                 site.tend()
                 code = site.run(pool).wait()
-            told = (site.folder / "run.log").read_text()
-            reruns += len(re.findall("begun again", told))
+            told = site.told()
+            reruns += site.reruns()
             if code:
                 failures += 1
                 print(f"failed with {code} after {fault}: {told[-600:]}", file=sys.stderr)

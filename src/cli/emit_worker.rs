@@ -9,6 +9,7 @@ use crate::cli::emit::Forms;
 use crate::cli::emit::fill;
 use crate::cli::emit::quoted;
 use crate::cli::exit;
+use crate::engine::cluster::check_pool;
 
 /// A worker and how much of a machine it gets.
 #[derive(clap::Args, Debug)]
@@ -38,6 +39,15 @@ pub(super) struct WorkerForm {
     /// Folder for shuffles and spilled data
     #[arg(long, value_name = "DIR", default_value = "/var/lib/klieg/work")]
     work_dir: String,
+    /// Warehouse on a shared file system (file://), which the unit lets it write (systemd)
+    #[arg(long, value_name = "DIR")]
+    warehouse: Option<String>,
+    /// Kerberos principal of the service, name/_HOST@REALM (yarn)
+    #[arg(long, value_name = "PRINCIPAL", requires = "keytab")]
+    principal: Option<String>,
+    /// URI of its keytab, such as file:///etc/security/keytabs/klieg.keytab (yarn)
+    #[arg(long, value_name = "URI", requires = "principal")]
+    keytab: Option<String>,
     /// Path of the binary; for yarn where it lies on HDFS
     #[arg(long, value_name = "PATH")]
     klieg: Option<String>,
@@ -62,6 +72,7 @@ impl WorkerForm {
 
     /// Names go into names of units, of services and into files.
     fn check(&self) -> anyhow::Result<()> {
+        check_pool(&self.pool)?;
         let is_name = |text: &str| {
             let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
             !text.is_empty() && text.bytes().all(is_plain)
@@ -71,7 +82,6 @@ impl WorkerForm {
             !text.is_empty() && text.bytes().all(is_plain)
         };
         let names = [
-            ("--pool", &self.pool),
             ("--user", &self.user),
             ("--queue", &self.queue),
             ("--memory", &self.memory),
@@ -81,11 +91,18 @@ impl WorkerForm {
             ("--work-dir", &self.work_dir),
             ("--image", &self.image),
         ];
-        let klieg = self.klieg.iter().map(|path| ("--klieg", path));
+        let more = [
+            ("--klieg", &self.klieg),
+            ("--warehouse", &self.warehouse),
+            ("--principal", &self.principal),
+            ("--keytab", &self.keytab),
+        ];
+        let more = more.into_iter();
+        let more = more.filter_map(|(option, path)| Some((option, path.as_ref()?)));
         let mut bad = names.into_iter().filter(|(_, text)| !is_name(text));
         let mut bad_paths = paths
             .into_iter()
-            .chain(klieg)
+            .chain(more)
             .filter(|(_, text)| !is_path(text));
         match bad.next().or_else(|| bad_paths.next()) {
             None => Ok(()),
@@ -138,6 +155,20 @@ impl WorkerForm {
         words.join(" ")
     }
 
+    /// The work directory, where it is one that systemd makes for the user.
+    fn state_directory(&self) -> Option<&str> {
+        let below = self.work_dir.strip_prefix("/var/lib/")?;
+        (!below.contains("..")).then_some(below)
+    }
+
+    /// Other folders that are written.
+    fn writable(&self) -> String {
+        let own = self.state_directory().is_none().then_some(&self.work_dir);
+        let folders = own.into_iter().chain(&self.warehouse);
+        let folders: Vec<_> = folders.map(|folder| format!("-{folder}")).collect();
+        folders.join(" ")
+    }
+
     pub(super) fn systemd(&self) -> anyhow::Result<Forms> {
         self.check()?;
         let klieg = self.klieg.as_deref().unwrap_or("/usr/local/bin/klieg");
@@ -149,7 +180,11 @@ impl WorkerForm {
                 "@COMMAND@",
                 self.command(klieg, &self.config, &self.work_dir, &more),
             ),
-            ("@WORK_DIR@", self.work_dir.clone()),
+            (
+                "@STATE_DIRECTORY@",
+                self.state_directory().unwrap_or_default().to_owned(),
+            ),
+            ("@WRITABLE@", self.writable()),
             ("@MEMORY@", self.memory_mib()?.to_string()),
         ];
         let name = format!("klieg-worker-{}.service", self.pool);
@@ -172,7 +207,7 @@ impl WorkerForm {
             .rsplit_once('/')
             .map_or("hdfs:///apps/klieg", |(folder, _)| folder);
         let file = |source: String, name: &str| json!({ "type": "STATIC", "src_file": source, "dest_file": name });
-        let form = json!({
+        let mut form = json!({
             "name": format!("klieg-{name}"),
             "version": env!("CARGO_PKG_VERSION"),
             "description": "klieg workers: they look for drivers of the pool, see INSTALL.md",
@@ -193,6 +228,9 @@ impl WorkerForm {
             }],
             "configuration": { "properties": { "yarn.service.container-failure.retry.max": "-1" } },
         });
+        if let (Some(principal), Some(keytab)) = (&self.principal, &self.keytab) {
+            form["kerberos_principal"] = json!({ "principal_name": principal, "keytab": keytab });
+        }
         let text = format!("{}\n", serde_json::to_string_pretty(&form)?);
         Ok(vec![(format!("klieg-{name}.Yarnfile"), text)])
     }

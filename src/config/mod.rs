@@ -32,6 +32,7 @@ pub use settings::Location;
 pub use settings::Pool;
 pub use settings::Suspicious;
 pub use settings::Tls;
+pub use settings::Waits;
 
 /// Parses 250ms, 90s, 5m, 1h, 2d.
 #[must_use]

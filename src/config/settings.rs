@@ -201,6 +201,8 @@ pub struct Cluster {
     pub external_host: Option<String>,
     /// A worker or driver that is silent for so long is gone.
     pub worker_timeout: Duration,
+    /// How long they wait for each other's network.
+    pub waits: Waits,
     /// The longest time of one job.
     pub job_timeout: Duration,
     /// How often a job is run again.
@@ -209,6 +211,19 @@ pub struct Cluster {
     pub train_from: u64,
     /// The largest message.
     pub message_bytes: usize,
+}
+
+/// How long drivers and workers wait for each other's network.
+#[derive(Clone, Copy, Debug)]
+pub struct Waits {
+    /// For a connection, and then for its handshake.
+    pub connect: Duration,
+    /// A worker for the answer of its driver.
+    pub answer: Duration,
+    /// For the head of any other answer.
+    pub fetch: Duration,
+    /// How long a connection may be silent before it is asked whether it lives, and how long that answer may take.
+    pub keep_alive: Duration,
 }
 
 /// The checked configuration of a run.

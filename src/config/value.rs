@@ -20,6 +20,7 @@ use crate::config::Origin;
 use crate::config::Pool;
 use crate::config::Suspicious;
 use crate::config::Tls;
+use crate::config::Waits;
 
 const TIME: &str = "a time such as 90s, 5m, 1h";
 
@@ -176,6 +177,12 @@ fn cluster(values: &Values<'_>) -> Result<Cluster, Error> {
         external_host: values.text("cluster.external_host"),
         // A busy worker asks for work every five seconds.
         worker_timeout: seconds("cluster.worker_timeout", 7)?,
+        waits: Waits {
+            connect: seconds("cluster.connect_timeout", 1)?,
+            answer: seconds("cluster.answer_timeout", 1)?,
+            fetch: seconds("cluster.fetch_timeout", 1)?,
+            keep_alive: seconds("cluster.keep_alive", 1)?,
+        },
         job_timeout: seconds("cluster.job_timeout", 1)?,
         max_reruns: values.number("cluster.max_reruns", 0, 1000)?,
         train_from: values.number("cluster.train_from", 1, u64::MAX)?,

@@ -58,7 +58,7 @@ pub struct ModelEpoch {
     pub kind: Kind,
     /// 0-based, and how many there are of the kind.
     pub model: (usize, usize),
-    /// The epoch, and the most there can be.
+    /// The epoch, and the most there can be; once the model is done, how many there were.
     pub epoch: (Epoch, u32),
 }
 
@@ -312,7 +312,7 @@ impl Trainer<'_> {
             params.get().online_epochs
         };
         let epochs = params.get().iterations + online_epochs;
-        let (mut log_likelihood, mut objective) = (Vec::new(), Vec::new());
+        let (mut log_likelihood, mut objective, mut last) = (Vec::new(), Vec::new(), None);
         let HeldOut {
             train,
             observed,
@@ -322,6 +322,7 @@ impl Trainer<'_> {
         let mut fit = lda::fit_on(train, params, on, |epoch| {
             log_likelihood.push(epoch.log_likelihood_per_token);
             objective.push(epoch.objective);
+            last = Some(epoch);
             progress((epoch, epochs));
         })?;
         let mixture = MixtureParams {
@@ -338,6 +339,9 @@ impl Trainer<'_> {
                 Some((_, workers)) => fit.over_on(all, params, workers)?,
                 None => fit.over(all, params, threads),
             };
+        }
+        if let Some(epoch) = last {
+            progress((epoch, epoch.index + 1));
         }
         let report = ModelReport {
             kind: of.kind,

@@ -116,8 +116,13 @@ fn fold(
         tokens: spec.tokens,
     };
     let mut reader = None;
+    let (words, width) = (topics.words().len(), topics.topics());
+    let beyond = (words * width * size_of::<f32>()).saturating_sub(cache_bytes / 4);
+    let needed = words * width * size_of::<f64>() + beyond;
+    let what =
+        || format!("{width} topics of {words} words (or train in the driver: cluster.train_from)");
+    task::reserve(memory, needed, what)?;
     let mut sums = Sums::none(&topics);
-    memory.resize(size_of_val(&*sums.cells));
     for &(number, _, from, bytes) in places {
         let shard = SHARDS.get((&spec.corpus, number), cache_bytes / 4 * 3, || {
             let bytes = shared::read_part(store, &spec.corpus, &mut reader, (from, bytes))?;

@@ -155,7 +155,7 @@ impl Decoded {
 }
 
 /// What a task does while it decodes.
-pub struct Step {
+pub struct BlockDone {
     /// Raw bytes of the block.
     pub bytes: u64,
     /// Its records.
@@ -172,7 +172,7 @@ pub fn run(
     store: &Store,
     spec: &IngestSpec,
     split: &Split,
-    progress: &mut dyn FnMut(Step) -> ControlFlow<()>,
+    progress: &mut dyn FnMut(BlockDone) -> ControlFlow<()>,
 ) -> Result<SplitReport, IngestError> {
     let mut output = Output {
         writers: HourWriters::new(spec, split.id),
@@ -225,8 +225,8 @@ struct Output {
 }
 
 impl Output {
-    fn step(&self, bytes: u64, decoded: &Decoded) -> Step {
-        Step {
+    fn block_done(&self, bytes: u64, decoded: &Decoded) -> BlockDone {
+        BlockDone {
             bytes,
             records: decoded.counts.read,
             held_bytes: self.writers.held_bytes(),
@@ -269,7 +269,7 @@ fn run_file(
     (store, spec): (&Store, &IngestSpec),
     (file, piece): (&RawFile, Option<&Piece>),
     output: &mut Output,
-    progress: &mut dyn FnMut(Step) -> ControlFlow<()>,
+    progress: &mut dyn FnMut(BlockDone) -> ControlFlow<()>,
 ) -> Result<Counts, IngestError> {
     let read_error = |error| IngestError::Read {
         path: file.path.clone(),
@@ -299,7 +299,7 @@ fn run_file(
         |block| decode(spec, block),
         |(bytes, decoded)| {
             blocks += 1;
-            let goes_on = progress(output.step(bytes, &decoded));
+            let goes_on = progress(output.block_done(bytes, &decoded));
             counts.add(&decoded.counts);
             let path = &file.path;
             taken = match goes_on {

@@ -122,6 +122,13 @@ impl ProbeSpec {
         }
     }
 
+    /// Returns about how many bytes the table takes that all tasks of a process share.
+    pub(super) fn table_bytes(&self, store: Option<&Store>) -> Result<usize, DataFusionError> {
+        // Of each slot a byte more, and at least one of eight stays empty.
+        let of_slot = size_of::<((u128, u64), (Option<f64>, Option<u32>))>() + 1;
+        Ok(self.table(store)?.capacity() * of_slot / 7 * 8)
+    }
+
     fn table(&self, store: Option<&Store>) -> Result<Arc<PairTable>, DataFusionError> {
         if let Some(table) = self.table.get() {
             return Ok(Arc::clone(table));

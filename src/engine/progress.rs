@@ -1,5 +1,6 @@
 //! How far a plan is, for whoever shows it.
 
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
@@ -14,6 +15,8 @@ pub struct Progress {
     rows: AtomicU64,
     stages: Mutex<Vec<Stage>>,
     reruns: Mutex<Vec<String>>,
+    /// Plans of many that run.
+    plans: Mutex<Vec<Arc<Self>>>,
 }
 
 /// A stage of a plan that runs on workers: tasks that need nothing of each other.
@@ -87,8 +90,27 @@ impl Progress {
         stages.clone()
     }
 
-    /// Adds what a plan of many did: stages that do the same are told as one.
-    pub(super) fn add_plan(&self, plan: &Self) {
+    /// Begins a plan of many.
+    pub(super) fn begin_plan(&self) -> Arc<Self> {
+        let plan = Arc::new(Self::default());
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        plans.push(Arc::clone(&plan));
+        plan
+    }
+
+    /// Returns how many tasks run of plans that have begun.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        let plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let stages = plans.iter().flat_map(|plan| plan.stages());
+        stages.map(|stage| stage.running).sum()
+    }
+
+    /// Adds what a plan of many did that has ended: stages that do the same are told as one.
+    pub(super) fn end_plan(&self, plan: &Arc<Self>) {
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        plans.retain(|running| !Arc::ptr_eq(running, plan));
+        drop(plans);
         let mut all = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
         for stage in plan.stages() {
             match all.iter_mut().find(|known| known.is_like(&stage)) {

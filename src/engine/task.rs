@@ -241,6 +241,24 @@ struct Place {
     memory: Arc<MemoryReservation>,
 }
 
+/// Takes memory of a slot for what cannot be spilled.
+///
+/// # Errors
+/// There is less; `what` says for what.
+pub(super) fn reserve(
+    memory: &MemoryReservation,
+    bytes: usize,
+    what: impl Fn() -> String,
+) -> Result<(), DataFusionError> {
+    memory.try_resize(bytes).map_err(|error| {
+        DataFusionError::ResourcesExhausted(format!(
+            "a slot of a worker has no {} MiB for {}: give workers a larger --memory; {error}",
+            bytes.div_ceil(1 << 20),
+            what()
+        ))
+    })
+}
+
 /// Lives as long as work on another thread is waited for, which does not end with whoever waits; then sets what that thread looks at.
 struct Wait(Arc<AtomicBool>);
 
@@ -270,6 +288,14 @@ async fn work_on(
     match &*spec {
         TaskSpec::Words(spec) => Ok(vec![words::run(spec, &batch, &place.progress)?]),
         TaskSpec::Probe(spec) => {
+            if let Some(spool) = &place.spool {
+                let table = spec.table_bytes(place.store.as_deref())?;
+                let needed =
+                    batch.get_array_memory_size() + table.saturating_sub(spool.cache_bytes);
+                reserve(&place.memory, needed, || {
+                    "the pairs that are looked up".to_owned()
+                })?;
+            }
             let place = (&*place.progress, place.store.as_deref());
             Ok(vec![probe::run(spec, &batch, place)?])
         }
@@ -320,9 +346,9 @@ fn ingest_batch(
             }
             None => spec,
         };
-        let report = ingest::run(store, spec, split, &mut |step| {
-            place.progress.add(step.bytes, step.records);
-            place.memory.resize(step.held_bytes);
+        let report = ingest::run(store, spec, split, &mut |block| {
+            place.progress.add(block.bytes, block.records);
+            place.memory.resize(block.held_bytes);
             match is_over.load(Ordering::Relaxed) {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),

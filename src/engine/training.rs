@@ -142,10 +142,10 @@ impl Workers for Training<'_> {
         written.map_err(fail)?;
         let mut summed = Summed::new(topics, shards.len());
         let plan = |_| self.plan(shards, &file, (topics.topics(), step));
-        let of_step = Arc::new(Progress::default());
+        let of_step = self.progress.begin_plan();
         let run = self.engine.run(&plan, &mut summed, &of_step);
         let done = self.runtime.block_on(run);
-        self.progress.add_plan(&of_step);
+        self.progress.end_plan(&of_step);
         done?;
         files.remove(&file).map_err(fail)?;
         let found = summed.shards();

@@ -156,9 +156,17 @@ fn show(context: &Context<'_>, progress: &Progress, epoch: ModelEpoch) {
         model + 1
     );
     let done = u64::from(epoch.index) + 1;
+    let running = progress.running();
     let tasks = progress.stages().into_iter().map(|stage| {
-        let Stage { done, workers, .. } = stage;
-        format!(", {done} tasks of all models done on {workers} workers")
+        let Stage {
+            done,
+            workers,
+            rows,
+            ..
+        } = stage;
+        format!(
+            ", all models: {done} tasks done, {running} running on {workers} workers, {rows} rows"
+        )
     });
     let tasks: String = tasks.collect();
     let note = format!("training perplexity {perplexity:.1}{tasks}");

@@ -1,5 +1,6 @@
 //! The file system of this machine.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::fs::Metadata;
 use std::io;
@@ -95,12 +96,7 @@ impl Files for Local {
         // Of what was opened, not of what has the name meanwhile.
         let metadata = file.metadata()?;
         let user = rustix::process::geteuid().as_raw();
-        if metadata.uid() != user {
-            return Err(exposed(&format!(
-                "belongs to user {}, this is user {user}",
-                metadata.uid()
-            )));
-        }
+        check_owner(&metadata.uid(), &user)?;
         check_mode(metadata.mode())?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
@@ -151,6 +147,19 @@ impl Files for Local {
     fn holder(&self, path: &Path) -> io::Result<Option<String>> {
         OsLock::holder(path)
     }
+}
+
+/// Refuses what belongs to another user.
+pub(super) fn check_owner<User: Display + PartialEq + ?Sized>(
+    owner: &User,
+    user: &User,
+) -> io::Result<()> {
+    if owner == user {
+        return Ok(());
+    }
+    Err(exposed(&format!(
+        "belongs to user {owner}, this is user {user}"
+    )))
 }
 
 /// Refuses a mode that lets others in.

@@ -47,6 +47,9 @@ pub(crate) const STAGES: [&str; 4] = [
     "look flows up",
 ];
 
+/// What training does on workers.
+const FOLD: &str = "fold documents in";
+
 /// A warehouse with a day, a damaged raw file in it, and what a run in one process makes of it.
 pub(crate) struct Site {
     pub(crate) warehouse: Warehouse,
@@ -242,6 +245,15 @@ pub(crate) fn is_there(path: &Path) -> bool {
     path.try_exists().unwrap()
 }
 
+/// Processes that a process has started.
+fn children(process: u32) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let told = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("children")).unwrap());
+    let told: Vec<_> = told.collect();
+    let words = told.iter().flat_map(|told| told.split_whitespace());
+    words.map(ToOwned::to_owned).collect()
+}
+
 fn is_alive(process: &str) -> bool {
     is_there(&Path::new("/proc").join(process))
 }
@@ -428,14 +440,19 @@ fn a_worker_leaves_a_frozen_driver_and_on_sigterm() {
 #[test]
 fn a_worker_frozen_in_any_stage_counts_nowhere() {
     let site = Site::new();
-    for stage in STAGES {
+    for stage in STAGES.iter().chain(&[FOLD]) {
         let (point, once) = (format!("before a task: {stage}"), site.path("frozen"));
         let frozen = [
             ("KLIEG_STOP_AT", point.as_str()),
             ("KLIEG_ONCE", once.to_str().unwrap()),
         ];
         let workers = ["w1", "w2"].map(|name| site.worker(name, &[], &frozen));
-        let run = site.run(&["--cluster", "p", "--min-workers", "2"]).output();
+        let train = match *stage {
+            FOLD => "cluster.train_from=1",
+            _ => "cluster.train_from=1000000",
+        };
+        let pool = ["--cluster", "p", "--min-workers", "2", "-D", train];
+        let run = site.run(&pool).output();
         let (code, told) = text(&run.unwrap());
         assert_eq!(code, Some(0), "{stage}: {told}");
         assert!(told.contains("begun again"), "{stage}: {told}");
@@ -528,9 +545,13 @@ fn what_keeps_workers_and_drivers_apart_is_said() {
     fails(&["--cluster", "p", "--pool-wait", "10s"], 6, &says);
     let good = site.worker("good", &[], &[]);
     let told = site.run_same(&mut site.run(&["--cluster", "p", "--pool-wait", "60s"]));
-    drop((lost, good));
+    drop(lost);
     assert!(!told.contains("begun again"), "{told}");
     let stranger = site.worker_of_another_build(&["--pool", "p"]);
+    // Also where enough others work: by the next step it is known.
+    let told = site.run_same(&mut site.run(&["--cluster", "p", "--pool-wait", "60s"]));
+    assert!(told.contains("install the same program"), "{told}");
+    drop(good);
     fails(
         &["--cluster", "p", "--pool-wait", "10s"],
         6,
@@ -803,10 +824,27 @@ fn worker_units_are_complete() {
         "ExecStart=/usr/local/bin/klieg worker --pool nightly --config /etc/klieg/site.yaml --slots 4 --memory 6GiB",
         "NoNewPrivileges=yes",
         "MemoryMax=7168M",
+        "StateDirectory=klieg/work\n",
+        "ReadWritePaths=\n",
     ] {
         assert!(unit.contains(line), "{line}: {unit}");
     }
-    let yarn = klieg_stdout(&["emit", "yarn", "--pool", "nightly", "--workers", "3"]);
+    let folders = ["--work-dir", "/scratch/klieg", "--warehouse", "/mnt/spot"];
+    let elsewhere = [&["emit", "systemd", "--pool", "nightly"][..], &folders].concat();
+    let elsewhere = klieg_stdout(&elsewhere);
+    for line in [
+        "StateDirectory=\n",
+        "ReadWritePaths=-/scratch/klieg -/mnt/spot\n",
+    ] {
+        assert!(elsewhere.contains(line), "{line}: {elsewhere}");
+    }
+}
+
+#[test]
+fn a_yarnfile_has_only_fields_of_the_service_api() {
+    let ticket = ["--principal", "klieg/_HOST@LAB", "--keytab", "file:///k"];
+    let yarn = ["emit", "yarn", "--pool", "nightly", "--workers", "3"];
+    let yarn = klieg_stdout(&[&yarn[..], &ticket].concat());
     let yarn: Value = serde_json::from_str(&yarn).unwrap();
     let component = &yarn["components"][0];
     assert_eq!(component["number_of_containers"], 3);
@@ -842,9 +880,19 @@ fn worker_units_are_complete() {
         ]
     ));
     assert!(known(
-        &component["configuration"],
-        &["env", "files", "properties"]
+        &yarn["kerberos_principal"],
+        &["principal_name", "keytab"]
     ));
+    assert!(known(
+        &component["resource"],
+        &["cpus", "memory", "profile", "additional"]
+    ));
+    for configuration in [&yarn, component] {
+        assert!(known(
+            &configuration["configuration"],
+            &["env", "files", "properties"]
+        ));
+    }
     for file in component["configuration"]["files"].as_array().unwrap() {
         assert!(known(
             file,
@@ -860,8 +908,11 @@ fn names_in_worker_units_are_plain() {
         deployment.contains("livenessProbe") && !deployment.contains('@'),
         "{deployment}"
     );
-    let bad = crate::support::klieg(&["emit", "systemd", "--pool", "a\nExecStartPre=x"]);
-    assert_eq!(bad.status.code(), Some(2));
+    // Also names that no worker takes.
+    for name in ["a\nExecStartPre=x", "a.b", &"a".repeat(65)] {
+        let bad = crate::support::klieg(&["emit", "systemd", "--pool", name]);
+        assert_eq!(bad.status.code(), Some(2), "{name}");
+    }
 }
 
 /// Paths and checksums of what is published, as any of the NameNodes tells them.
@@ -958,7 +1009,7 @@ fn workers_on_hdfs() {
 /// A run with arguments and variables.
 type Started<'a> = dyn Fn(&[&str], &[(&str, &str)]) -> Child + 'a;
 
-/// A driver is killed while its workers decode, then a worker in each other stage.
+/// A driver is killed while its workers decode, and they leave; then a worker is killed, or stopped, in each other stage.
 fn killed_on_hdfs(site: &Site, run: &Started, check: &dyn Fn(&str)) {
     let on_workers = ["--cluster", "local:2", "-D", "cluster.train_from=1"];
     let once = site.path("driver");
@@ -969,19 +1020,30 @@ fn killed_on_hdfs(site: &Site, run: &Started, check: &dyn Fn(&str)) {
     ];
     let mut driver = run(&on_workers, &waiting);
     wait_for("a task", || is_there(&once));
+    let workers = children(driver.id());
+    assert_eq!(workers.len(), 2, "{workers:?}");
     driver.kill().unwrap();
     driver.wait().unwrap();
-    for stage in STAGES[1..].iter().chain(&["fold documents in"]) {
-        let (point, once) = (format!("before a task: {stage}"), site.path(stage));
-        let killing = [
-            ("KLIEG_KILL_AT", point.as_str()),
-            ("KLIEG_ONCE", once.to_str().unwrap()),
-        ];
-        let output = run(&on_workers, &killing).wait_with_output().unwrap();
-        let (code, told) = text(&output);
-        assert_eq!(code, Some(0), "{stage}: {told}");
-        assert!(told.contains("again"), "{stage}: {told}");
-        check(&format!("{stage}: {told}"));
+    for process in &workers {
+        wait_for("an end of it", || !is_alive(process));
+    }
+    for stage in STAGES[1..].iter().chain(&[FOLD]) {
+        for what in ["KILL", "STOP"] {
+            let once = site.path(&format!("{what} {stage}"));
+            let (point, how) = (
+                format!("before a task: {stage}"),
+                format!("KLIEG_{what}_AT"),
+            );
+            let fault = [
+                (how.as_str(), point.as_str()),
+                ("KLIEG_ONCE", once.to_str().unwrap()),
+            ];
+            let output = run(&on_workers, &fault).wait_with_output().unwrap();
+            let (code, told) = text(&output);
+            assert_eq!(code, Some(0), "{what} {stage}: {told}");
+            assert!(told.contains("again"), "{what} {stage}: {told}");
+            check(&format!("{what} {stage}: {told}"));
+        }
     }
 }
 

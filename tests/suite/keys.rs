@@ -138,6 +138,14 @@ fn certificates_of_the_site_are_believed_and_no_others() {
         "{}",
         stranger.told()
     );
+    let told = stranger.told();
+    assert!(told.contains("is not of the pool"), "{told}");
+    let key = own[5].split_once('=').unwrap().1;
+    fs::set_permissions(key, fs::Permissions::from_mode(0o644)).unwrap();
+    let (code, told) = text(&site.run(&run).output().unwrap());
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("others can read it: chmod 600"), "{told}");
+    fs::set_permissions(key, fs::Permissions::from_mode(0o600)).unwrap();
     let worker = site.worker("own-worker", &own, &[]);
     site.run_same(&mut site.run(&run));
     let text = fs::read_to_string(site.path("own-worker.log")).unwrap();

@@ -19,6 +19,7 @@ mod inspect;
 mod keys;
 mod kills;
 mod lda;
+mod memory;
 mod metastore;
 mod mutation;
 mod network;

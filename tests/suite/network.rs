@@ -1,6 +1,7 @@
 //! A driver and two workers on three hosts whose network fails: the bytes of a run in one process, or a clear end.
 //!
-//! The hosts are network namespaces, the network between them is a process (`tests/net/switch.py`); both need root.
+//! The hosts are network namespaces, each with a cable (veth) to a process that carries frames between them (`tests/net/switch.py`), which
+//! needs root.
 
 use std::fs;
 use std::io::BufRead as _;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use klieg::synth;
+use klieg::synth::SynthDay;
 use klieg::synth::SynthParams;
 use klieg::wire::nfcapd::Compression;
 use serde_json::Value;
@@ -36,21 +37,22 @@ impl Warehouse {
     pub(crate) fn with_days(days: &[&str], flows: u64) -> Self {
         let warehouse = Self::empty();
         for day in days {
-            let params = SynthParams {
-                day: day.parse().unwrap(),
-                flows,
-                seed: 1,
-            };
-            let landing = warehouse.path("flow/landing").join(day);
-            synth::write(
-                &synth::generate(&params),
-                Compression::Lz4,
-                &landing,
-                &warehouse.path("truth"),
-            )
-            .unwrap();
+            warehouse.land(day, flows, |_| {});
         }
         warehouse
+    }
+
+    /// Lands a day whose records `change` has changed.
+    pub(crate) fn land(&self, day: &str, flows: u64, change: impl Fn(&mut SynthDay)) {
+        let params = SynthParams {
+            day: day.parse().unwrap(),
+            flows,
+            seed: 1,
+        };
+        let mut generated = synth::generate(&params);
+        change(&mut generated);
+        let (landing, truth) = (self.path("flow/landing").join(day), self.path("truth"));
+        synth::write(&generated, Compression::Lz4, &landing, &truth).unwrap();
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

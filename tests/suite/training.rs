@@ -9,7 +9,15 @@ use crate::cluster::Site;
 use crate::cluster::text;
 use crate::cluster::wait_for;
 
-const ON_WORKERS: [&str; 4] = ["--cluster", "local:2", "-D", "cluster.train_from=1"];
+/// In the least memory that two workers of a slot take.
+const ON_WORKERS: [&str; 6] = [
+    "--cluster",
+    "local:2",
+    "-D",
+    "memory=384MiB",
+    "-D",
+    "cluster.train_from=1",
+];
 const MODELS: [&str; 4] = ["-D", "suspicious.models=3", "-D", "suspicious.topics=7"];
 
 #[test]

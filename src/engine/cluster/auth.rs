@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
-use std::time::Duration;
 
 use ballista_core::extension::EndpointOverrideFn;
 use ballista_core::extension::SessionConfigExt as _;
@@ -42,16 +41,11 @@ use tower::layer::util::Identity as NoLayer;
 use tower::layer::util::Stack;
 
 use crate::config::Tls;
+use crate::config::Waits;
 use crate::engine::cluster::ClusterError;
 
 /// The name in every certificate of a run's authority.
 const NAME: &str = "pool.klieg.internal";
-/// How long a connection is waited for, and how long its handshake may take.
-const CONNECT: Duration = Duration::from_secs(5);
-/// How long the head of an answer is waited for.
-const ANSWER: Duration = Duration::from_secs(20);
-/// How often a silent connection is asked whether it lives, and how long its answer may take.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Callers of other builds that are remembered.
 const STRANGERS_MAX: usize = 20;
 
@@ -125,6 +119,7 @@ pub(super) struct Auth {
     name: Option<&'static str>,
     /// `klieg/<build>/<run>`: the one header that Ballista's Flight clients let us set.
     agent: String,
+    waits: Waits,
     strangers: Strangers,
 }
 
@@ -137,6 +132,7 @@ impl Auth {
         authority: &Authority,
         (build, run): (&str, &str),
         who: &str,
+        waits: Waits,
     ) -> Result<Self, ClusterError> {
         let key = KeyPair::from_pem(&authority.key).map_err(ClusterError::tls)?;
         let issuer = Issuer::new(self::authority()?, key);
@@ -153,12 +149,17 @@ impl Auth {
             key: key.serialize_pem(),
             name: Some(NAME),
             agent: agent(build, run),
+            waits,
             strangers: Strangers::default(),
         })
     }
 
     /// Takes the certificates of the site.
-    pub(super) fn of_site(tls: &Tls, (build, run): (&str, &str)) -> Result<Self, ClusterError> {
+    pub(super) fn of_site(
+        tls: &Tls,
+        (build, run): (&str, &str),
+        waits: Waits,
+    ) -> Result<Self, ClusterError> {
         let read = |path: &Path| {
             fs::read_to_string(path).map_err(|error| ClusterError::Secret {
                 path: path.display().to_string(),
@@ -171,6 +172,7 @@ impl Auth {
             key: read(&tls.key)?,
             name: None,
             agent: agent(build, run),
+            waits,
             strangers: Strangers::default(),
         })
     }
@@ -197,10 +199,10 @@ impl Auth {
             None => endpoint,
         };
         let endpoint = endpoint
-            .connect_timeout(CONNECT)
-            .timeout(ANSWER)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
+            .connect_timeout(self.waits.connect)
+            .timeout(self.waits.fetch)
+            .http2_keep_alive_interval(self.waits.keep_alive)
+            .keep_alive_timeout(self.waits.keep_alive)
             .keep_alive_while_idle(true);
         Ok(endpoint
             .tls_config(self.client())?
@@ -236,7 +238,7 @@ impl Auth {
         let tls = ServerTlsConfig::new()
             .identity(Identity::from_pem(&self.certificate, &self.key))
             .client_ca_root(Certificate::from_pem(&self.authority))
-            .timeout(CONNECT);
+            .timeout(self.waits.connect);
         let server = create_grpc_server(&GrpcServerConfig::default()).tls_config(tls);
         let check = SameRun {
             agent: self.agent.clone(),

@@ -3,6 +3,8 @@
 use std::net::TcpListener;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -68,6 +70,8 @@ pub struct Cluster {
     planning: Arc<RuntimeEnv>,
     pub(super) board: Option<Board>,
     pub(super) children: Option<Children>,
+    /// Workers of another build that were told of.
+    told: Mutex<Vec<String>>,
     // The file goes when workers have left, then the lock.
     membership: Option<Membership>,
     runtime: Option<Runtime>,
@@ -106,7 +110,7 @@ impl Cluster {
             (None, _) => "127.0.0.1".to_owned(),
         };
         let rendezvous = pool::announce(&keys, run, (&host, port), &authority);
-        let auth = rendezvous.auth(&keys, "driver")?;
+        let auth = rendezvous.auth(&keys, "driver", settings.waits)?;
         // Its own threads: workers are answered also while all others compute.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -132,6 +136,7 @@ impl Cluster {
                 .map_err(ClusterError::tls)?,
             board: None,
             children: None,
+            told: Mutex::default(),
             membership,
             runtime: Some(runtime),
         };
@@ -216,6 +221,25 @@ impl Cluster {
         }
     }
 
+    /// Tells of workers of another build, once of each.
+    pub(super) fn tell_refused(&self, tell: &(dyn Fn(&str) + Sync)) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for text in self.refused() {
+            if !told.contains(&text) {
+                tell(&format!("cluster: {text}"));
+                told.push(text);
+            }
+        }
+    }
+
+    /// Says which workers are of another build.
+    fn refused(&self) -> Vec<String> {
+        let refused = self.membership.as_ref().map(Membership::refusals);
+        let mut refused = refused.unwrap_or_default();
+        refused.extend(self.auth.strangers().iter().map(refusals::of_caller));
+        refused
+    }
+
     /// Says which workers there are and why they are not used.
     fn saw(&self) -> String {
         let all = self.members.list();
@@ -223,16 +247,14 @@ impl Cluster {
         let barred: Vec<_> = barred
             .map(|member| format!("{}: {}", member.address, member.barred))
             .collect();
-        let refused = self.membership.as_ref().map(Membership::refusals);
-        let mut refused = refused.unwrap_or_default();
-        refused.extend(self.auth.strangers().iter().map(refusals::of_caller));
+        let refused = self.refused();
         let told = match &self.membership {
             Some(_) => "the pool file is written",
             None => "they were started",
         };
         let dialled = match (all.len(), refused.is_empty()) {
             (0, true) => format!(
-                "{told}, and no worker has dialled: do workers of this pool, of this build and of this user run, and does a firewall let them reach port {}?",
+                "{told}, and no worker has dialled: do workers of this pool, of this build, of this user and with the same key run, do their logs say what they lack, and does a firewall let them reach port {}?",
                 self.scheduler.scheduler_endpoint
             ),
             (0, false) => format!("{told}, and no worker has dialled"),
@@ -344,7 +366,8 @@ async fn serve(
         executor_timeout_seconds: seconds,
         expire_dead_executor_interval_seconds: (seconds / 5).max(1),
         no_executors_grace_period_seconds: seconds,
-        finished_job_data_clean_up_interval_seconds: 30,
+        // Results are removed when they have been read, however long that takes.
+        finished_job_data_clean_up_interval_seconds: 0,
         finished_job_state_clean_up_interval_seconds: 60,
         grpc_client_max_message_size: message,
         // The guard refuses what was tried twice.

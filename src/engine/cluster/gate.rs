@@ -33,6 +33,8 @@ use tonic::Status;
 use tonic::transport::Endpoint;
 
 use crate::engine::cluster::auth::Auth;
+use crate::engine::cluster::blame::Blame;
+use crate::engine::cluster::blame::Verdict;
 use crate::engine::cluster::handed::Handed;
 use crate::engine::cluster::member::Member;
 use crate::engine::cluster::member::NEW;
@@ -61,6 +63,8 @@ pub(super) struct Members {
     /// Of those: what they have in hand.
     handed: Mutex<BTreeMap<String, Handed>>,
     failed: Mutex<BTreeMap<String, Vec<FailedTask>>>,
+    /// Who could not read from whom.
+    blame: Mutex<Blame>,
     /// Jobs whose results have not been read.
     open: Mutex<BTreeSet<String>>,
     /// Workers that were lost, in order.
@@ -80,6 +84,7 @@ impl Members {
             known: Mutex::default(),
             handed: Mutex::default(),
             failed: Mutex::default(),
+            blame: Mutex::default(),
             open: Mutex::default(),
             losses: Mutex::default(),
         }
@@ -152,21 +157,43 @@ impl Members {
         let since = *member.leaving.get_or_insert_with(Instant::now);
         LEAVING.clone_into(&mut member.barred);
         let open = self.open();
-        let is_over = |job: &str| !open.contains(job) && !is_running(job);
+        let goes_on = |job: &str| open.contains(job) || is_running(job);
         let mut handed = self.handed();
         let handed = handed.get_mut(id);
-        member.seen > since && !handed.is_some_and(|handed| handed.is_needed(|job| !is_over(job)))
+        member.seen > since && !handed.is_some_and(|handed| handed.is_needed(goes_on))
     }
 
-    /// Those of them that get tasks.
+    /// Those of them that get tasks. Where there is none, those get some that others could not read from: alone they may do.
     pub(super) fn admitted(&self) -> Vec<Member> {
         let mut members = self.list();
+        if members.iter().all(|member| !member.barred.is_empty()) {
+            let mut known = self.known();
+            known.values_mut().for_each(clear);
+            drop(known);
+            members = self.list();
+        }
         members.retain(|member| member.barred.is_empty());
         members
     }
 
-    /// A worker gets no more tasks in this run; barring the last one that does would help nobody.
-    pub(super) fn bar(&self, id: &str, why: &str) {
+    /// A worker could not read from another: one of them is barred.
+    pub(super) fn accuse(&self, reader: &str, source: &str) {
+        let mut blame = self.blame.lock().unwrap_or_else(PoisonError::into_inner);
+        let Verdict { barred, cleared } = blame.add(reader, source);
+        drop(blame);
+        let mut known = self.known();
+        for id in &cleared {
+            if let Some(member) = known.get_mut(id) {
+                clear(member);
+            }
+        }
+        drop(known);
+        let why = format!("{UNREAD}: {reader} from {source}");
+        self.bar(&barred, &why);
+    }
+
+    /// A worker gets no more tasks; barring the last one that does would help nobody.
+    fn bar(&self, id: &str, why: &str) {
         if self.admitted().len() < 2 {
             return;
         }
@@ -289,6 +316,15 @@ impl Members {
 }
 
 const UNREACHABLE: &str = "the driver cannot reach it at";
+/// Why a worker is barred that another could not read from, or the other way round.
+const UNREAD: &str = "one worker could not read from the other";
+
+/// What others said of a worker counts no more.
+fn clear(member: &mut Member) {
+    if member.barred.starts_with(UNREAD) {
+        member.barred.clear();
+    }
+}
 
 /// An error with its causes.
 pub(super) fn text(error: &dyn std::error::Error) -> String {
@@ -344,9 +380,15 @@ impl SchedulerGrpc for Gate {
         if !gets_tasks {
             params.num_free_vcores = 0;
         }
-        let answer = self.scheduler.poll_work(Request::new(params)).await?;
-        self.members.hand_out(&id, &answer.get_ref().tasks);
-        Ok(answer)
+        let (scheduler, members) = (self.scheduler.clone(), Arc::clone(&self.members));
+        // Goes on where the caller gives up: what it was to be handed must be known, or nobody misses it.
+        let handed = tokio::spawn(async move {
+            let answer = scheduler.poll_work(Request::new(params)).await?;
+            members.hand_out(&id, &answer.get_ref().tasks);
+            Ok(answer)
+        });
+        let ended = |error: tokio::task::JoinError| Err(Status::internal(error.to_string()));
+        handed.await.unwrap_or_else(ended)
     }
 
     async fn executor_stopped(

@@ -34,8 +34,8 @@ impl Handed {
     }
 
     /// True where a job that is not over needs what it did; forgets the others.
-    pub(super) fn is_needed(&mut self, is_running: impl Fn(&str) -> bool) -> bool {
-        self.jobs.retain(|job| is_running(job));
+    pub(super) fn is_needed(&mut self, goes_on: impl Fn(&str) -> bool) -> bool {
+        self.jobs.retain(|job| goes_on(job));
         !self.jobs.is_empty()
     }
 

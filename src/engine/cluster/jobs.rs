@@ -60,8 +60,7 @@ impl Cluster {
         let failed = self.members.take_failed(job.as_str());
         for FailedTask { worker, unread, .. } in &failed {
             if let Some(unread) = unread {
-                let why = format!("worker {worker} could not read from it");
-                self.members.bar(unread, &why);
+                self.members.accuse(worker, unread);
             }
         }
         let graph = self.graph(&job, ended.is_ok()).await;

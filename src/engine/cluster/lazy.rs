@@ -80,7 +80,11 @@ impl Lazy {
             let cluster = Cluster::start(self, tell);
             cluster.map(Arc::new).map_err(Arc::new)
         };
-        started.get_or_insert_with(start).clone()
+        let cluster = started.get_or_insert_with(start).clone();
+        if let Ok(cluster) = &cluster {
+            cluster.tell_refused(tell);
+        }
+        cluster
     }
 
     /// Lets workers of a pool know that this driver is gone, for a process that stops at once.

@@ -16,9 +16,11 @@
 //! Results do not depend on workers: work is cut by the data, reports are sorted, counts are whole numbers.
 
 mod auth;
+mod blame;
 mod budget;
 mod children;
 mod control;
+mod dial;
 mod driver;
 mod fitness;
 mod folder;

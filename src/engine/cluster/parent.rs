@@ -2,6 +2,7 @@
 //! system with the run, and whatever a task does to its process ends with it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::engine::cluster::lazy::check_host;
 use crate::engine::cluster::pool::Keys;
 use crate::engine::cluster::pool::Rendezvous;
 use crate::engine::cluster::refusals;
+use crate::engine::cluster::seek::Look;
 use crate::engine::cluster::seek::Seek;
 use crate::engine::cluster::worker::Order;
 use crate::store::Store;
@@ -65,7 +67,7 @@ pub fn look_for_drivers(
     doing: &Doing,
     tell: fn(&str),
 ) -> Result<(), ClusterError> {
-    let keys = Keys::find(&config.pool)?;
+    let keys = Arc::new(Keys::find(&config.pool)?);
     match place.seek {
         Seek::Pool(_) => keys.check(store, &config.hadoop)?,
         Seek::Driver(..) => keys.check_own()?,
@@ -79,7 +81,11 @@ pub fn look_for_drivers(
     let mut left: Option<(String, Instant)> = None;
     let mut told = String::new();
     while !doing.is_leaving.load(Ordering::Relaxed) {
-        match place.seek.find(store, &keys) {
+        let look = Look::start(&place.seek, store, &keys, config.cluster.waits);
+        let Some(found) = wait(&look, doing) else {
+            break;
+        };
+        match found {
             Err(error) => {
                 doing.errors.fetch_add(1, Ordering::Relaxed);
                 tell_once(&mut told, &format!("{error}"), tell);
@@ -87,14 +93,10 @@ pub fn look_for_drivers(
             Ok(None) => told.clear(),
             Ok(Some(found)) if is_recent(left.as_ref(), &found.run) => {}
             Ok(Some(found)) if !found.is_same_build() => {
-                let Rendezvous {
-                    run,
-                    version,
-                    build: other,
-                    ..
-                } = &found;
+                let Rendezvous { run, .. } = &found;
                 let text = format!(
-                    "run {run}: its driver is klieg {version} build {other}, this is {} build {}: install the same program on all nodes and start this worker again",
+                    "run {run}: its driver is {}, this is {} build {}: install the same program on all nodes and start this worker again",
+                    found.program(),
                     env!("CARGO_PKG_VERSION"),
                     build()
                 );
@@ -117,6 +119,16 @@ pub fn look_for_drivers(
     Ok(())
 }
 
+/// Waits for what is found; `None` where it is told to leave.
+fn wait(look: &Look, doing: &Doing) -> Option<Result<Option<Rendezvous>, ClusterError>> {
+    while !doing.is_leaving.load(Ordering::Relaxed) {
+        if let Some(found) = look.result(TICK) {
+            return Some(found);
+        }
+    }
+    None
+}
+
 fn is_recent(left: Option<&(String, Instant)>, run: &str) -> bool {
     left.is_some_and(|(last, when)| last == run && when.elapsed() < AGAIN)
 }
@@ -130,7 +142,7 @@ fn tell_once(told: &mut String, text: &str, tell: fn(&str)) {
 
 /// Starts a child process for a run and waits for its end.
 fn serve(
-    (config, store, keys): (&Config, &Store, &Keys),
+    (config, store, keys): (&Config, &Store, &Arc<Keys>),
     found: Rendezvous,
     place: &Where,
     doing: &Doing,
@@ -150,14 +162,16 @@ fn serve(
         Err(error) => return tell(&format!("run {run}: {error}")),
     };
     doing.is_serving.store(true, Ordering::Relaxed);
-    let mut looked = Instant::now();
+    let (mut looked, mut look) = (Instant::now(), None);
     let ended = loop {
         if let Some(ended) = child.ended() {
             break ended.to_string();
         }
-        if looked.elapsed() > config.pool.poll * 2 {
-            looked = Instant::now();
-            let now = place.seek.find(store, keys);
+        if look.is_none() && looked.elapsed() > config.pool.poll * 2 {
+            look = Some(Look::start(&place.seek, store, keys, config.cluster.waits));
+        }
+        if let Some(now) = look.as_ref().and_then(|look| look.result(Duration::ZERO)) {
+            (looked, look) = (Instant::now(), None);
             if now.is_ok_and(|now| now.is_none_or(|now| now.run != run)) {
                 child.leave(FINISHED);
                 break "its driver has finished".to_owned();

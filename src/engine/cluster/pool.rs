@@ -32,7 +32,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(500);
 
 /// Host and port as they stand in a URL.
 pub(super) fn address(host: &str, port: u16) -> String {
-    match host.contains(':') {
+    match host.contains(':') && !host.starts_with('[') {
         true => format!("[{host}]:{port}"),
         false => format!("{host}:{port}"),
     }
@@ -43,7 +43,7 @@ pub(super) fn address(host: &str, port: u16) -> String {
 pub(super) struct Rendezvous {
     /// Build of the driver; workers must have the same.
     pub(super) build: String,
-    /// Its version, for people.
+    /// Its version, for people; empty where only its build is known.
     pub(super) version: String,
     /// Its run.
     pub(super) run: String,
@@ -68,9 +68,10 @@ impl Rendezvous {
         }
     }
 
-    /// The same of a driver of a build.
+    /// The same of a driver of a build, whose version nobody knows.
     pub(super) fn of_build(mut self, build: &str) -> Self {
         build.clone_into(&mut self.build);
+        self.version.clear();
         self
     }
 
@@ -78,18 +79,32 @@ impl Rendezvous {
     ///
     /// # Errors
     /// No key, or one that cannot be used.
-    pub(super) fn auth(&self, keys: &Keys, who: &str) -> Result<Auth, ClusterError> {
+    pub(super) fn auth(
+        &self,
+        keys: &Keys,
+        who: &str,
+        waits: config::Waits,
+    ) -> Result<Auth, ClusterError> {
         let run = (self.build.as_str(), self.run.as_str());
         match (keys, &self.authority) {
-            (Keys::Site(tls), _) => Auth::of_site(tls, run),
-            (Keys::Secret(authority), _) => Auth::issue(authority, run, who),
+            (Keys::Site(tls), _) => Auth::of_site(tls, run, waits),
+            (Keys::Secret(authority), _) => Auth::issue(authority, run, who, waits),
             (Keys::OfRun, Some(text)) => match Authority::parse(text) {
-                Some(authority) => Auth::issue(&authority, run, who),
+                Some(authority) => Auth::issue(&authority, run, who, waits),
                 None => Err(ClusterError::tls("the pool file has no key")),
             },
             (Keys::OfRun, None) => Err(ClusterError::tls(
                 "the driver uses a key of the nodes: set pool.secret here too",
             )),
+        }
+    }
+
+    /// Names the program of the driver.
+    pub(super) fn program(&self) -> String {
+        let Self { version, build, .. } = self;
+        match version.is_empty() {
+            true => format!("klieg build {build}"),
+            false => format!("klieg {version} build {build}"),
         }
     }
 
@@ -115,16 +130,18 @@ impl Keys {
     /// # Errors
     /// The file is missing, not a key, or open to others.
     pub(super) fn find(settings: &config::Pool) -> Result<Self, ClusterError> {
+        let fail = |path: &Path, what: String| ClusterError::Secret {
+            path: path.display().to_string(),
+            what,
+        };
         if let Some(tls) = &settings.tls {
+            check_owner(&tls.key).map_err(|what| fail(&tls.key, what))?;
             return Ok(Self::Site(tls.clone()));
         }
         let Some(path) = &settings.secret else {
             return Ok(Self::OfRun);
         };
-        let fail = |what: String| ClusterError::Secret {
-            path: path.display().to_string(),
-            what,
-        };
+        let fail = |what| fail(path, what);
         check_owner(path).map_err(fail)?;
         let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
         match Authority::parse(&text) {

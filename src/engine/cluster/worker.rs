@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::BuildHasher as _;
+use std::hash::Hasher as _;
+use std::hash::RandomState;
 use std::io::Read as _;
 use std::net::IpAddr;
+use std::net::Ipv6Addr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,7 +45,6 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tonic::Code;
 use tonic::transport::Channel;
-use tonic::transport::Endpoint;
 use tonic::transport::server::TcpIncoming;
 
 use crate::config;
@@ -52,23 +55,19 @@ use crate::engine::cluster::ClusterError;
 use crate::engine::cluster::auth::Auth;
 use crate::engine::cluster::budget::Budget;
 use crate::engine::cluster::control::Control;
+use crate::engine::cluster::dial::dial;
 use crate::engine::cluster::driver::codec;
 use crate::engine::cluster::fitness;
 use crate::engine::cluster::fitness::Checked;
 use crate::engine::cluster::fitness::Fitness;
 use crate::engine::cluster::fitness::State;
 use crate::engine::cluster::gate::LEAVING;
-use crate::engine::cluster::gate::text;
 use crate::engine::cluster::pool::Keys;
 use crate::engine::cluster::pool::Rendezvous;
-use crate::engine::cluster::pool::address;
 use crate::engine::cluster::shuffles::Shuffles;
 use crate::engine::session;
 use crate::engine::task::Spool;
 use crate::store::Store;
-
-/// How long an answer of the driver is waited for: a stopped one must become an error.
-const ANSWER: Duration = Duration::from_secs(5);
 
 /// What a child process is told through its pipe.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -189,11 +188,14 @@ async fn session(
         true => Keys::OfRun,
         false => Keys::find(&config.pool)?,
     };
-    let auth = order.rendezvous.auth(&keys, "worker")?;
+    let auth = order
+        .rendezvous
+        .auth(&keys, "worker", config.cluster.waits)?;
     let most = config.cluster.message_bytes;
-    let mut driver = SchedulerGrpcClient::new(dial(&order.rendezvous, &auth).await?)
-        .max_decoding_message_size(most)
-        .max_encoding_message_size(most);
+    let mut driver =
+        SchedulerGrpcClient::new(dial(&order.rendezvous, &auth, config.cluster.waits).await?)
+            .max_decoding_message_size(most)
+            .max_encoding_message_size(most);
     let listener = TcpListener::bind((order.bind, 0))
         .await
         .map_err(ClusterError::tls)?;
@@ -202,7 +204,7 @@ async fn session(
         order,
         store,
         state: Arc::default(),
-        id: format!("{}-{own_port}", std::process::id()),
+        id: own_id(own_port),
         tell,
     };
     let executor = Arc::new(served.executor(&auth, &shuffles, u32::from(own_port))?);
@@ -235,21 +237,10 @@ async fn session(
 /// How long the driver may take to hear that this worker leaves, or wants to.
 const BYE: Duration = Duration::from_secs(1);
 
-/// Connects to the driver.
-async fn dial(driver: &Rendezvous, auth: &Auth) -> Result<Channel, ClusterError> {
-    let Rendezvous {
-        host, port, run, ..
-    } = driver;
-    let fail = |error: &dyn fmt::Display| {
-        ClusterError::Worker(format!(
-            "driver of run {run} at {host}:{port} cannot be reached from here: {error}; open the firewall from the workers to it"
-        ))
-    };
-    let endpoint = Endpoint::from_shared(format!("https://{}", address(host, *port)));
-    let endpoint = endpoint.map_err(|error| fail(&error))?;
-    let endpoint = auth.endpoint(endpoint).map_err(|error| fail(&error))?;
-    let channel = endpoint.timeout(ANSWER).connect().await;
-    channel.map_err(|error| fail(&text(&error)))
+/// Begins with the process, by which workers of the driver's machine are known; the rest tells apart what has one number on many machines.
+fn own_id(port: u16) -> String {
+    let random = RandomState::new().build_hasher().finish();
+    format!("{}-{port}-{random:016x}", std::process::id())
 }
 
 /// Serves shuffles and the driver's calls on one port.
@@ -279,6 +270,7 @@ impl Served<'_> {
     fn executor(&self, auth: &Auth, shuffles: &Path, port: u32) -> Result<Executor, ClusterError> {
         let Self { order, store, .. } = self;
         let host = order.external_host.clone();
+        let host = host.unwrap_or_else(|| order.bind.to_string());
         let about = format!(
             "klieg {}, {} MiB",
             env!("CARGO_PKG_VERSION"),
@@ -286,7 +278,11 @@ impl Served<'_> {
         );
         let metadata = proto::ExecutorRegistration {
             id: self.id.clone(),
-            host: Some(host.unwrap_or_else(|| order.bind.to_string())),
+            // It goes into URLs.
+            host: Some(match host.parse::<Ipv6Addr>() {
+                Ok(address) => format!("[{address}]"),
+                Err(_) => host,
+            }),
             port,
             grpc_port: port,
             specification: Some(

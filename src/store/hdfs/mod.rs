@@ -23,6 +23,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 use hdfs_native::client::FileStatus;
 use object_store::ObjectStore;
@@ -42,6 +43,7 @@ use crate::store::hdfs::lock::Lease;
 use crate::store::hdfs::objects::Objects;
 use crate::store::hdfs::read::HdfsSource;
 use crate::store::local::check_mode;
+use crate::store::local::check_owner;
 
 pub(super) use checkup::look as checkup;
 
@@ -52,6 +54,8 @@ pub(super) struct Hdfs {
     /// Permissions of new folders and files.
     folder_mode: u32,
     file_mode: u32,
+    /// What the NameNode calls this user, once it was asked.
+    user: OnceLock<String>,
 }
 
 impl Hdfs {
@@ -61,6 +65,7 @@ impl Hdfs {
             cluster: Arc::new(Cluster::open(location, hadoop)?),
             folder_mode: 0o777 & !umask,
             file_mode: 0o666 & !umask,
+            user: OnceLock::new(),
         })
     }
 
@@ -79,6 +84,24 @@ impl Hdfs {
                 }
             }
         })
+    }
+
+    /// Returns what the NameNode calls this user: it makes a name of a ticket by rules of its own, so a folder that is made says it.
+    fn user(&self, beside: Option<&Path>) -> io::Result<&str> {
+        if let Some(user) = self.user.get() {
+            return Ok(user);
+        }
+        let name = format!(".user-{}-{}", lock::host(), std::process::id());
+        let folder = text(&beside.unwrap_or(Path::new("/")).join(name))?;
+        let owner = self.cluster.repeat("learn the own name", |client| {
+            let folder = folder.clone();
+            async move {
+                client.mkdirs(&folder, 0o700, false).await?;
+                let owner = client.get_file_info(&folder).await?.owner;
+                client.delete(&folder, false).await.map(|_| owner)
+            }
+        })?;
+        Ok(self.user.get_or_init(|| owner))
     }
 
     pub(super) fn objects(&self) -> Arc<dyn ObjectStore> {
@@ -172,7 +195,6 @@ impl Files for Hdfs {
         self.move_to(&staged, &name, true)
     }
 
-    /// The NameNode lets only the owner read a file of mode 600, so that its owner is this user.
     fn read_secret(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
         let name = text(path)?;
         let status = self.cluster.repeat("stat", |client| {
@@ -184,6 +206,7 @@ impl Files for Hdfs {
             status => status?,
         };
         check_mode(u32::from(status.permission))?;
+        check_owner(status.owner.as_str(), self.user(path.parent())?)?;
         let (mut source, length) = self.open(path)?;
         let mut bytes = Vec::new();
         source.by_ref().take(length).read_to_end(&mut bytes)?;

@@ -1,0 +1,53 @@
+//! How a worker dials its driver, and what it says where that fails.
+
+use std::error::Error;
+use std::io;
+
+use tonic::transport::Channel;
+use tonic::transport::Endpoint;
+
+use crate::config;
+use crate::engine::cluster::ClusterError;
+use crate::engine::cluster::auth::Auth;
+use crate::engine::cluster::gate::text;
+use crate::engine::cluster::pool::Rendezvous;
+use crate::engine::cluster::pool::address;
+
+/// Connects to the driver.
+pub(super) async fn dial(
+    driver: &Rendezvous,
+    auth: &Auth,
+    waits: config::Waits,
+) -> Result<Channel, ClusterError> {
+    let Rendezvous {
+        host, port, run, ..
+    } = driver;
+    let fail = |error: &(dyn Error + 'static)| {
+        let hint = match is_of_tls(error) {
+            true => {
+                "its certificate or that of this machine is not of the pool: pool.secret or cluster.tls must be the same on both"
+            }
+            false => "open the firewall from the workers to it",
+        };
+        ClusterError::Worker(format!(
+            "driver of run {run} at {host}:{port} cannot be reached from here: {}; {hint}",
+            text(error)
+        ))
+    };
+    let endpoint = Endpoint::from_shared(format!("https://{}", address(host, *port)));
+    let endpoint = endpoint.map_err(|error| fail(&error))?;
+    let endpoint = auth.endpoint(endpoint).map_err(|error| fail(&*error))?;
+    // A stopped driver must become an error.
+    let channel = endpoint.timeout(waits.answer).connect().await;
+    channel.map_err(|error| fail(&error))
+}
+
+/// True where somebody answered, and the handshake failed.
+fn is_of_tls(error: &(dyn Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| {
+        (**error).source()
+    });
+    causes
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|error| error.kind() == io::ErrorKind::InvalidData)
+}
