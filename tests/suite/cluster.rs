@@ -981,7 +981,7 @@ fn workers_on_hdfs() {
     without_hdfs(&lab, &site, &run);
     assert_eq!(files(), wanted);
     killed_on_hdfs(&site, &run, &|told| assert_eq!(files(), wanted, "{told}"));
-    // A worker is killed, and the active NameNode hangs while tasks run.
+    // A worker is killed, and the active NameNode hangs while tasks run, for longer than the run.
     let once = site.path("once");
     let killing = [
         ("KLIEG_KILL_AT", "after a task: decode and write"),
@@ -994,9 +994,8 @@ fn workers_on_hdfs() {
     wait_for("a kill", || is_there(&once));
     lab.sh(&["stop", "nn1"]);
     lab.sh(&["failover", "nn2"]);
-    std::thread::sleep(Duration::from_secs(5));
-    lab.sh(&["kill", "nn1"]);
     let (code, told) = text(&running.wait_with_output().unwrap());
+    lab.sh(&["kill", "nn1"]);
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("begun again"), "{told}");
     assert_eq!(files(), wanted, "{told}");
