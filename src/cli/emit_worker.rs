@@ -39,7 +39,7 @@ pub(super) struct WorkerForm {
     /// Folder for shuffles and spilled data
     #[arg(long, value_name = "DIR", default_value = "/var/lib/klieg/work")]
     work_dir: String,
-    /// Warehouse on a shared file system (file://), which the unit lets it write (systemd)
+    /// Folder of a warehouse on a shared file system, which the unit lets it write (systemd)
     #[arg(long, value_name = "DIR")]
     warehouse: Option<String>,
     /// Kerberos principal of the service, name/_HOST@REALM (yarn)
@@ -171,6 +171,12 @@ impl WorkerForm {
 
     pub(super) fn systemd(&self) -> anyhow::Result<Forms> {
         self.check()?;
+        let folders = [Some(&self.work_dir), self.warehouse.as_ref()];
+        let mut folders = folders.into_iter().flatten();
+        if let Some(folder) = folders.find(|folder| !folder.starts_with('/')) {
+            let text = format!("`{folder}` must be a folder that begins with /");
+            return Err(exit::UsageText(text).into());
+        }
         let klieg = self.klieg.as_deref().unwrap_or("/usr/local/bin/klieg");
         let more = ["--bind", "0.0.0.0", "--external-host", "%H"];
         let values = vec![

@@ -106,8 +106,20 @@ fn fold(
     for path in [&spec.corpus, &spec.topics] {
         shared::check(store, path)?;
     }
-    let topics = TOPICS.get((&spec.topics, 0), cache_bytes / 4, || {
-        let bytes = shared::read(store, &spec.topics)?;
+    let room = cache_bytes / 4;
+    // φ beyond its room, and sums of the same shape in numbers of twice the size.
+    let ask = |phi: usize| {
+        let needed = phi.saturating_mul(2) + phi.saturating_sub(room);
+        task::reserve(memory, needed, || {
+            let width = spec.width;
+            format!(
+                "{width} topics in {} MiB (or train in the driver: cluster.train_from)",
+                phi >> 20
+            )
+        })
+    };
+    let topics = TOPICS.get((&spec.topics, 0), room, || {
+        let bytes = shared::read(store, &spec.topics, ask)?;
         Ok((Topics::of_bytes(&bytes).map_err(invalid)?, bytes.len()))
     })?;
     let step = EStep {
@@ -116,12 +128,7 @@ fn fold(
         tokens: spec.tokens,
     };
     let mut reader = None;
-    let (words, width) = (topics.words().len(), topics.topics());
-    let beyond = (words * width * size_of::<f32>()).saturating_sub(cache_bytes / 4);
-    let needed = words * width * size_of::<f64>() + beyond;
-    let what =
-        || format!("{width} topics of {words} words (or train in the driver: cluster.train_from)");
-    task::reserve(memory, needed, what)?;
+    ask(topics.words().len() * topics.topics() * size_of::<f32>())?;
     let mut sums = Sums::none(&topics);
     for &(number, _, from, bytes) in places {
         let shard = SHARDS.get((&spec.corpus, number), cache_bytes / 4 * 3, || {

@@ -86,7 +86,7 @@ fn of_bits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D:
 
 /// Score and group of pairs, by IP and word; looked up, never iterated.
 #[expect(clippy::disallowed_types, reason = "its order is never seen")]
-type PairTable = std::collections::HashMap<(u128, u64), (Option<f64>, Option<u32>)>;
+pub(super) type PairTable = std::collections::HashMap<(u128, u64), (Option<f64>, Option<u32>)>;
 
 /// Where the pairs are.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -122,33 +122,37 @@ impl ProbeSpec {
         }
     }
 
-    /// Returns about how many bytes the table takes that all tasks of a process share.
-    pub(super) fn table_bytes(&self, store: Option<&Store>) -> Result<usize, DataFusionError> {
-        // Of each slot a byte more, and at least one of eight stays empty.
-        let of_slot = size_of::<((u128, u64), (Option<f64>, Option<u32>))>() + 1;
-        Ok(self.table(store)?.capacity() * of_slot / 7 * 8)
-    }
-
-    fn table(&self, store: Option<&Store>) -> Result<Arc<PairTable>, DataFusionError> {
-        if let Some(table) = self.table.get() {
-            return Ok(Arc::clone(table));
-        }
-        let table = match (&self.pairs, store) {
-            (Pairs::Here(pairs), _) => Arc::new(by_key(pairs)),
-            (Pairs::File(path), Some(store)) => {
+    /// Returns the table, which all tasks of a process share; `ask` is told of its bytes, also before it is read.
+    pub(super) fn table(
+        &self,
+        store: Option<&Store>,
+        ask: impl Fn(usize) -> Result<(), DataFusionError>,
+    ) -> Result<Arc<PairTable>, DataFusionError> {
+        let table = match (self.table.get(), &self.pairs, store) {
+            (Some(table), ..) => Arc::clone(table),
+            (None, Pairs::Here(pairs), _) => Arc::new(by_key(pairs)),
+            (None, Pairs::File(path), Some(store)) => {
                 shared::check(store, path)?;
                 TABLES.get((path, 0), 1, || {
-                    let bytes = shared::read(store, path)?;
+                    // Its JSON, its pairs and the table are there at the same time.
+                    let bytes = shared::read(store, path, |length| ask(length.saturating_mul(3)))?;
                     let pairs: Vec<ProbePair> = serde_json::from_slice(&bytes)?;
                     Ok((by_key(&pairs), 1))
                 })?
             }
-            (Pairs::File(_), None) => {
+            (None, Pairs::File(_), None) => {
                 return Err(DataFusionError::Internal("no warehouse".to_owned()));
             }
         };
+        ask(table_bytes(&table))?;
         Ok(Arc::clone(self.table.get_or_init(|| table)))
     }
+}
+
+/// About how many bytes a table takes: a byte more of each place, and at least one place of eight is empty.
+fn table_bytes(table: &PairTable) -> usize {
+    let place = size_of::<((u128, u64), (Option<f64>, Option<u32>))>() + 1;
+    table.capacity() * place / 7 * 8
 }
 
 fn by_key(pairs: &[ProbePair]) -> PairTable {
@@ -234,7 +238,7 @@ impl Picked {
 pub(super) fn run(
     spec: &ProbeSpec,
     batch: &RecordBatch,
-    (progress, store): (&Progress, Option<&Store>),
+    (progress, table): (&Progress, &PairTable),
 ) -> Result<RecordBatch, DataFusionError> {
     let mut input = WordInput::try_new(batch, spec.words.compat())?;
     let seconds = batch
@@ -242,7 +246,6 @@ pub(super) fn run(
         .as_primitive_opt::<Int64Type>();
     let seconds =
         seconds.ok_or_else(|| DataFusionError::Plan("unix_tstamp is no BIGINT".to_owned()))?;
-    let table = spec.table(store)?;
     let rows = FlowRows { batch, skip: 0 };
     let mut groups: BTreeMap<u32, (u32, i64, i64)> = BTreeMap::new();
     let mut picked = Picked::default();

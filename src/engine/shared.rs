@@ -27,10 +27,15 @@ pub(super) fn check(store: &Store, path: &str) -> Result<(), DataFusionError> {
     }
 }
 
-/// Reads a whole file.
-pub(super) fn read(store: &Store, path: &str) -> io::Result<Vec<u8>> {
+/// Reads a whole file; `ask` is told its length before.
+pub(super) fn read(
+    store: &Store,
+    path: &str,
+    ask: impl FnOnce(usize) -> Result<(), DataFusionError>,
+) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let (mut source, _) = store.files().open(Path::new(path))?;
+    let (mut source, length) = store.files().open(Path::new(path))?;
+    ask(usize::try_from(length).unwrap_or(usize::MAX)).map_err(io::Error::other)?;
     source.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
@@ -115,7 +120,9 @@ impl<T> Cache<T> {
             return Ok(Arc::clone(found));
         }
         let (made, size) = make().map_err(|error| {
-            DataFusionError::IoError(io::Error::new(error.kind(), format!("{file}: {error}")))
+            error.downcast().unwrap_or_else(|error| {
+                DataFusionError::IoError(io::Error::new(error.kind(), format!("{file}: {error}")))
+            })
         })?;
         let made = Arc::new(made);
         *found = Some(Arc::clone(&made));

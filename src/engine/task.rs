@@ -288,15 +288,16 @@ async fn work_on(
     match &*spec {
         TaskSpec::Words(spec) => Ok(vec![words::run(spec, &batch, &place.progress)?]),
         TaskSpec::Probe(spec) => {
-            if let Some(spool) = &place.spool {
-                let table = spec.table_bytes(place.store.as_deref())?;
-                let needed =
-                    batch.get_array_memory_size() + table.saturating_sub(spool.cache_bytes);
-                reserve(&place.memory, needed, || {
+            let held = batch.get_array_memory_size();
+            let ask = |table: usize| {
+                let room = place.spool.as_ref().map(|spool| spool.cache_bytes);
+                let beyond = room.map_or(0, |room| table.saturating_sub(room));
+                reserve(&place.memory, held + beyond, || {
                     "the pairs that are looked up".to_owned()
-                })?;
-            }
-            let place = (&*place.progress, place.store.as_deref());
+                })
+            };
+            let table = spec.table(place.store.as_deref(), ask)?;
+            let place = (&*place.progress, &*table);
             Ok(vec![probe::run(spec, &batch, place)?])
         }
         TaskSpec::Ingest(_) | TaskSpec::Fold(_) => {

@@ -197,6 +197,9 @@ impl<'a> DayRun<'a> {
                 StepKind::Ingest => step::ingest::run(context).await,
                 StepKind::Suspicious => step::suspicious::run(context).await,
             };
+            if let Some(cluster) = &self.options.cluster {
+                cluster.tell_refused(&|text: &str| self.events.line(text));
+            }
             match outcome {
                 Ok(mut outcome) => {
                     outcome.seconds = started.elapsed().as_secs_f64();

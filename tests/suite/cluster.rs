@@ -248,7 +248,8 @@ pub(crate) fn is_there(path: &Path) -> bool {
 /// Processes that a process has started.
 fn children(process: u32) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
-    let told = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("children")).unwrap());
+    // A thread may end meanwhile.
+    let told = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
     let told: Vec<_> = told.collect();
     let words = told.iter().flat_map(|told| told.split_whitespace());
     words.map(ToOwned::to_owned).collect()
@@ -545,13 +546,10 @@ fn what_keeps_workers_and_drivers_apart_is_said() {
     fails(&["--cluster", "p", "--pool-wait", "10s"], 6, &says);
     let good = site.worker("good", &[], &[]);
     let told = site.run_same(&mut site.run(&["--cluster", "p", "--pool-wait", "60s"]));
-    drop(lost);
+    drop((lost, good));
     assert!(!told.contains("begun again"), "{told}");
     let stranger = site.worker_of_another_build(&["--pool", "p"]);
-    // Also where enough others work: by the next step it is known.
-    let told = site.run_same(&mut site.run(&["--cluster", "p", "--pool-wait", "60s"]));
-    assert!(told.contains("install the same program"), "{told}");
-    drop(good);
+    others_work(&site, &stranger);
     fails(
         &["--cluster", "p", "--pool-wait", "10s"],
         6,
@@ -588,6 +586,27 @@ fn workers_say_what_they_cannot_use() {
         "work",
         "cannot listen there",
     );
+}
+
+/// A worker of another build is told of also where enough others work.
+fn others_work(site: &Site, stranger: &Worker) {
+    let go = site.path("go");
+    let waiting = [
+        ("KLIEG_WAIT_AT", "before a task: decode and write"),
+        ("KLIEG_WAIT_FOR", go.to_str().unwrap()),
+    ];
+    let good = site.worker("good", &[], &waiting);
+    let log = site.path("others.log");
+    let mut run = site.run(&["--cluster", "p", "--pool-wait", "60s"]);
+    let mut run = run.stderr(File::create(&log).unwrap()).spawn().unwrap();
+    stranger.wait_told("install the same program on all nodes");
+    fs::write(&go, "").unwrap();
+    let code = run.wait().unwrap().code();
+    let told = fs::read_to_string(&log).unwrap();
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("install the same program"), "{told}");
+    site.check(&told);
+    drop(good);
 }
 
 /// Files that others can read, memory that is too little.

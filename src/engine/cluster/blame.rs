@@ -22,21 +22,29 @@ pub(super) struct Verdict {
 }
 
 impl Blame {
-    /// `reader` could not read from `source`.
-    pub(super) fn add(&mut self, reader: &str, source: &str) -> Verdict {
+    /// `reader` could not read from `source`; what was said by or of workers that are gone is forgotten.
+    pub(super) fn add(
+        &mut self,
+        reader: &str,
+        source: &str,
+        is_there: impl Fn(&str) -> bool,
+    ) -> Verdict {
+        self.said
+            .retain(|(who, whom)| is_there(who) && is_there(whom));
         self.said.insert((reader.to_owned(), source.to_owned()));
         let of_reader = self.said.iter().filter(|(who, _)| who == reader);
         let only = of_reader.filter(|(_, whom)| self.accusers(whom) == 1);
         let only: Vec<_> = only.map(|(_, whom)| whom.clone()).collect();
-        match self.accusers(source) == 1 && only.len() > 1 {
-            true => Verdict {
-                barred: reader.to_owned(),
-                cleared: only,
-            },
-            false => Verdict {
+        if self.accusers(source) > 1 || only.len() < 2 {
+            return Verdict {
                 barred: source.to_owned(),
                 cleared: Vec::new(),
-            },
+            };
+        }
+        self.said.retain(|(who, _)| who != reader);
+        Verdict {
+            barred: reader.to_owned(),
+            cleared: only,
         }
     }
 
@@ -50,7 +58,7 @@ mod tests {
     use super::*;
 
     fn barred(blame: &mut Blame, reader: &str, source: &str) -> (String, Vec<String>) {
-        let Verdict { barred, cleared } = blame.add(reader, source);
+        let Verdict { barred, cleared } = blame.add(reader, source, |id| id != "gone");
         (barred, cleared)
     }
 
@@ -61,6 +69,15 @@ mod tests {
         assert_eq!(barred(&mut blame, "a", "b"), ("b".into(), vec![]));
         let cleared = vec!["b".into(), "c".into()];
         assert_eq!(barred(&mut blame, "a", "c"), ("a".into(), cleared));
+        // What it said counts no more.
+        assert_eq!(barred(&mut blame, "b", "c"), ("c".into(), vec![]));
+    }
+
+    #[test]
+    fn who_is_gone_is_forgotten() {
+        let mut blame = Blame::default();
+        assert_eq!(barred(&mut blame, "a", "gone"), ("gone".into(), vec![]));
+        assert_eq!(barred(&mut blame, "a", "b"), ("b".into(), vec![]));
     }
 
     #[test]

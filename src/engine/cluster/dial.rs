@@ -9,7 +9,7 @@ use tonic::transport::Endpoint;
 use crate::config;
 use crate::engine::cluster::ClusterError;
 use crate::engine::cluster::auth::Auth;
-use crate::engine::cluster::gate::text;
+use crate::engine::cluster::members::text;
 use crate::engine::cluster::pool::Rendezvous;
 use crate::engine::cluster::pool::address;
 

@@ -26,8 +26,8 @@ use crate::engine::Engine as _;
 use crate::engine::Progress;
 use crate::engine::Sink;
 use crate::engine::cluster::Cluster;
-use crate::engine::cluster::gate::FailedTask;
 use crate::engine::cluster::guard;
+use crate::engine::cluster::members::FailedTask;
 
 /// How often a job is looked at.
 const TICK: Duration = Duration::from_millis(200);
@@ -35,6 +35,8 @@ const TICK: Duration = Duration::from_millis(200);
 const GRAPH: Duration = Duration::from_secs(5);
 /// A busy worker is heard every five seconds; one that is silent for longer is called.
 const SILENT: Duration = Duration::from_millis(6500);
+/// What a job has left is removed at its end, and once more so long after it.
+const REMOVE_AGAIN: Duration = Duration::from_secs(10);
 /// Results that are fetched at a time.
 const FETCHES: usize = 8;
 
@@ -86,7 +88,13 @@ impl Cluster {
             (Err(why), _) => Err(doubt(&why, &failed)),
         };
         self.members.end(job.as_str());
-        self.scheduler.state.executor_manager.clean_up_job_data(job);
+        let workers = self.scheduler.state.executor_manager.clone();
+        workers.clean_up_job_data(job.clone());
+        // Again, where the removal of single stages came in between.
+        drop(tokio::spawn(async move {
+            tokio::time::sleep(REMOVE_AGAIN).await;
+            workers.clean_up_job_data(job);
+        }));
         result
     }
 

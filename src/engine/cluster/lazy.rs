@@ -80,11 +80,15 @@ impl Lazy {
             let cluster = Cluster::start(self, tell);
             cluster.map(Arc::new).map_err(Arc::new)
         };
-        let cluster = started.get_or_insert_with(start).clone();
-        if let Ok(cluster) = &cluster {
+        started.get_or_insert_with(start).clone()
+    }
+
+    /// Tells of workers of another build, once of each.
+    pub fn tell_refused(&self, tell: &(dyn Fn(&str) + Sync)) {
+        let started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Ok(cluster)) = &*started {
             cluster.tell_refused(tell);
         }
-        cluster
     }
 
     /// Lets workers of a pool know that this driver is gone, for a process that stops at once.

@@ -1,5 +1,6 @@
 //! A worker, as the driver knows it.
 
+use std::time::Duration;
 use std::time::Instant;
 
 use ballista_core::serde::protobuf as proto;
@@ -9,6 +10,9 @@ use crate::engine::cluster::pool;
 
 /// Barred until it has been called back.
 pub(super) const NEW: &str = "not called back yet";
+
+/// A worker that cannot be called is called again so often.
+const CALL_AGAIN: Duration = Duration::from_secs(5);
 
 /// What is known of a worker.
 #[derive(Clone, Debug, Serialize)]
@@ -27,8 +31,12 @@ pub struct Member {
     pub silent_s: f64,
     #[serde(skip)]
     pub(super) seen: Instant,
+    /// When it last answered a call, or did not.
     #[serde(skip)]
     pub(super) called: Option<Instant>,
+    /// True while it is called.
+    #[serde(skip)]
+    pub(super) is_called: bool,
     /// When it said that it leaves.
     #[serde(skip)]
     pub(super) leaving: Option<Instant>,
@@ -51,8 +59,17 @@ impl Member {
             silent_s: 0.0,
             seen: Instant::now(),
             called: None,
+            is_called: false,
             leaving: None,
         }
+    }
+}
+
+impl Member {
+    /// True where it is time to call it.
+    pub(super) fn is_due(&self) -> bool {
+        let is_recent = |called: Instant| called.elapsed() < CALL_AGAIN;
+        !self.is_called && !self.called.is_some_and(is_recent)
     }
 }
 

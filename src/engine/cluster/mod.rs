@@ -30,6 +30,7 @@ mod handed;
 mod jobs;
 mod lazy;
 mod member;
+mod members;
 mod parent;
 mod paths;
 mod pool;

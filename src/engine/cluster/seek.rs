@@ -15,7 +15,7 @@ use tonic::transport::Endpoint;
 use crate::config::Waits;
 use crate::engine::cluster::ClusterError;
 use crate::engine::cluster::auth;
-use crate::engine::cluster::gate::text;
+use crate::engine::cluster::members::text;
 use crate::engine::cluster::pool;
 use crate::engine::cluster::pool::Keys;
 use crate::engine::cluster::pool::Rendezvous;

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::engine::Stage;
-use crate::engine::cluster::gate::Members;
+use crate::engine::cluster::members::Members;
 use crate::store::Store;
 use crate::store::StoreError;
 

@@ -61,7 +61,7 @@ use crate::engine::cluster::fitness;
 use crate::engine::cluster::fitness::Checked;
 use crate::engine::cluster::fitness::Fitness;
 use crate::engine::cluster::fitness::State;
-use crate::engine::cluster::gate::LEAVING;
+use crate::engine::cluster::members::LEAVING;
 use crate::engine::cluster::pool::Keys;
 use crate::engine::cluster::pool::Rendezvous;
 use crate::engine::cluster::shuffles::Shuffles;

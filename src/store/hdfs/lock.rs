@@ -97,7 +97,7 @@ fn started(pid: u32) -> String {
     }
 }
 
-pub(super) fn host() -> String {
+fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     name.trim().to_owned()
 }

@@ -18,6 +18,9 @@ mod read;
 mod target;
 mod write;
 
+use std::hash::BuildHasher as _;
+use std::hash::Hasher as _;
+use std::hash::RandomState;
 use std::io;
 use std::io::Read as _;
 use std::path::Path;
@@ -91,14 +94,17 @@ impl Hdfs {
         if let Some(user) = self.user.get() {
             return Ok(user);
         }
-        let name = format!(".user-{}-{}", lock::host(), std::process::id());
+        // A name that nobody can have made before.
+        let name = format!(".user-{:016x}", RandomState::new().build_hasher().finish());
         let folder = text(&beside.unwrap_or(Path::new("/")).join(name))?;
         let owner = self.cluster.repeat("learn the own name", |client| {
             let folder = folder.clone();
             async move {
                 client.mkdirs(&folder, 0o700, false).await?;
                 let owner = client.get_file_info(&folder).await?.owner;
-                client.delete(&folder, false).await.map(|_| owner)
+                // It is empty, and in nobody's way.
+                drop(client.delete(&folder, false).await);
+                Ok(owner)
             }
         })?;
         Ok(self.user.get_or_init(|| owner))
