@@ -118,8 +118,8 @@ def cluster(bench, records):
     documents = [sorted(run.seconds("documents") for run in runs)[TIMES // 2] for runs in zip(*runs_of)]
     bench.row("documents, stages of 1 worker", {"wall_s": round(documents[0], 2)})
     bench.row("  the same, 2 workers", {"wall_s": round(documents[1], 2)}, ratio=round(documents[0] / documents[1], 2), asked=">= 1.6")
-    bench.row("whole job, 1 worker", one.figures())
-    bench.row("  the same, 2 workers", two.figures(), ratio=round(one.wall / two.wall, 2), asked=">= 1.6")
+    bench.row("whole job, 1 worker, driver of 1 thread", one.figures())
+    bench.row("  the same, 2 workers, driver of 2 threads", two.figures(), ratio=round(one.wall / two.wall, 2), asked=">= 1.6")
 
     def kill(driver):
         time.sleep(ingest_s / 2)
