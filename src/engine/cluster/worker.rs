@@ -258,10 +258,10 @@ fn answer(
     Ok(tokio::spawn(server))
 }
 
-/// How soon work is asked for after a task, since one plan follows the other; then later and later, by an eighth of the time without any.
+/// How soon work is asked for after a task, since one plan follows the other; then later and later.
 const ASK_BUSY: Duration = Duration::from_millis(5);
 /// How often work is asked for while there is none.
-const ASK_IDLE: Duration = Duration::from_millis(500);
+const ASK_IDLE: Duration = Duration::from_millis(250);
 /// A worker without a free slot is heard so often.
 const HEARD: Duration = Duration::from_millis(5500);
 const HANDED_ON: Duration = Duration::from_millis(3);
@@ -358,7 +358,7 @@ impl Served<'_> {
             tokio::select! {
                 () = tokio::time::sleep(idle) => {
                     ask.notify_one();
-                    idle = (idle + idle / 8).min(ASK_IDLE);
+                    idle = (idle * 2).min(ASK_IDLE);
                 }
                 () = self.state.ask.notified() => {
                     idle = ASK_BUSY;
