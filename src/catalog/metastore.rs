@@ -176,7 +176,7 @@ impl Metastore {
     /// # Errors
     /// Nobody answers, or the login fails.
     pub fn version(&self) -> Result<&'static str, MetastoreError> {
-        self.call(|session| async move { session.version().await })
+        self.call(|mut session| async move { session.version().await })
     }
 
     /// Makes database and tables where they are missing; returns the names of what was made. `url` says where a folder lies.
@@ -193,7 +193,7 @@ impl Metastore {
             .iter()
             .map(|table| (table.clone(), url(&table.folder)))
             .collect();
-        self.call(move |session| {
+        self.call(move |mut session| {
             let (database, user, tables) = (database.clone(), user.clone(), tables.clone());
             async move {
                 let mut made = Vec::new();
@@ -221,7 +221,7 @@ impl Metastore {
     ) -> Result<Vec<Option<Differences>>, MetastoreError> {
         let database = self.database.clone();
         let names: Vec<_> = tables.iter().map(|table| table.name).collect();
-        let found = self.call(move |session| {
+        let found = self.call(move |mut session| {
             let (database, names) = (database.clone(), names.clone());
             async move {
                 let mut found = Vec::with_capacity(names.len());
@@ -244,7 +244,7 @@ impl Metastore {
     /// Nobody answers, a table is missing, or the metastore refuses.
     pub fn publish(&self, changes: &[Change]) -> Result<(), MetastoreError> {
         let (database, changes) = (self.database.clone(), changes.to_vec());
-        self.call(move |session| {
+        self.call(move |mut session| {
             let (database, changes) = (database.clone(), changes.clone());
             async move {
                 for change in &changes {
@@ -262,7 +262,7 @@ impl Metastore {
     /// Nobody answers, the table is missing, or the metastore refuses.
     pub fn add(&self, change: &Change) -> Result<(), MetastoreError> {
         let (database, change) = (self.database.clone(), change.clone());
-        self.call(move |session| {
+        self.call(move |mut session| {
             let (database, change) = (database.clone(), change.clone());
             async move {
                 let partitions = change.there.iter();

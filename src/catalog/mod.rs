@@ -16,6 +16,7 @@ mod metastore;
 mod sasl;
 mod session;
 mod statements;
+mod thrift;
 
 use crate::table::catalog::DAY_KEYS;
 use crate::table::catalog::HOUR_KEY;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::time::Duration;
 
 use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt as _;
@@ -15,11 +14,6 @@ use tokio::net::TcpStream;
 use tokio::net::UnixStream;
 use tokio::net::tcp;
 use tokio::net::unix;
-use volo::net::Address;
-use volo::net::conn::ConnStream;
-use volo::net::conn::OwnedReadHalf;
-use volo::net::conn::OwnedWriteHalf;
-use volo::net::dial::MakeTransport;
 
 use crate::catalog::gssapi::Context;
 use crate::catalog::gssapi::Keytab;
@@ -39,37 +33,19 @@ const FRAME_MAX: u32 = 0x00ff_ffff;
 /// Bytes that are wrapped at a time, well below what any service takes.
 const CHUNK: usize = 60_000;
 
-/// Makes connections that are logged in.
+/// As whom, and to whom, to log in.
 #[derive(Clone, Debug)]
-pub(super) struct SaslTransport {
+pub(super) struct Sasl {
     /// Principal of the service, such as `hive/host@REALM`.
     pub(super) service: String,
     /// `None` for the ticket cache.
     pub(super) keytab: Option<Keytab>,
-    /// How long a connection and each answer of the login is waited for.
-    pub(super) patience: Duration,
 }
 
-impl MakeTransport for SaslTransport {
-    type ReadHalf = OwnedReadHalf;
-    type WriteHalf = OwnedWriteHalf;
-
-    async fn make_transport(
-        &self,
-        address: Address,
-    ) -> io::Result<(Self::ReadHalf, Self::WriteHalf)> {
-        let Address::Ip(address) = address else {
-            return Err(io::Error::other("not an IP address"));
-        };
-        let login = async {
-            let mut stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            let (context, protection) = login(&mut stream, self).await?;
-            Ok::<_, io::Error>((stream, context, protection))
-        };
-        let done = tokio::time::timeout(self.patience, login).await;
-        let (stream, context, protection) =
-            done.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer to the login"))??;
+impl Sasl {
+    /// Logs in; what is written to and read from the stream that this returns is wrapped on its way.
+    pub(super) async fn log_in(&self, mut stream: TcpStream) -> io::Result<UnixStream> {
+        let (context, protection) = login(&mut stream, self).await?;
         let (near, far) = UnixStream::pair()?;
         let (from_service, to_service) = stream.into_split();
         let (from_us, to_us) = far.into_split();
@@ -87,16 +63,12 @@ impl MakeTransport for SaslTransport {
             context,
             protection,
         )));
-        Ok(ConnStream::Unix(near).into_split())
+        Ok(near)
     }
-
-    fn set_connect_timeout(&mut self, _: Option<Duration>) {}
-    fn set_read_timeout(&mut self, _: Option<Duration>) {}
-    fn set_write_timeout(&mut self, _: Option<Duration>) {}
 }
 
 /// Logs in; returns the context and the protection that was agreed.
-async fn login(stream: &mut TcpStream, to: &SaslTransport) -> io::Result<(Context, u8)> {
+async fn login(stream: &mut TcpStream, to: &Sasl) -> io::Result<(Context, u8)> {
     let mut context = Context::new(&to.service, to.keytab.as_ref())?;
     let (token, mut is_complete) = context.step(&[])?;
     send(stream, START, b"GSSAPI").await?;

@@ -1,6 +1,5 @@
 //! One connection to a metastore and the few calls that we make on it.
 
-use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,20 +12,31 @@ use hive_metastore::Partition as HivePartition;
 use hive_metastore::SerDeInfo;
 use hive_metastore::StorageDescriptor;
 use hive_metastore::Table as HiveTable;
-use hive_metastore::ThriftHiveMetastoreClient;
-use hive_metastore::ThriftHiveMetastoreClientBuilder;
+use hive_metastore::ThriftHiveMetastoreAddPartitionsReqArgsSend as AddPartitions;
+use hive_metastore::ThriftHiveMetastoreAlterPartitionsArgsSend as AlterPartitions;
+use hive_metastore::ThriftHiveMetastoreCreateDatabaseArgsSend as CreateDatabase;
+use hive_metastore::ThriftHiveMetastoreCreateTableArgsSend as CreateTable;
+use hive_metastore::ThriftHiveMetastoreDropPartitionByNameArgsSend as DropPartition;
+use hive_metastore::ThriftHiveMetastoreGetAllDatabasesArgsSend as GetAllDatabases;
+use hive_metastore::ThriftHiveMetastoreGetPartitionsByNamesArgsSend as GetPartitions;
+use hive_metastore::ThriftHiveMetastoreGetTableArgsSend as GetTable;
+use hive_metastore::ThriftHiveMetastoreGetTableReqArgsSend as GetTableReq;
+use hive_metastore::ThriftHiveMetastoreSetUgiArgsSend as SetUgi;
 use pilota::AHashMap;
 use pilota::FastStr;
-use volo_thrift::ClientError;
-use volo_thrift::MaybeException;
-use volo_thrift::codec::default::DefaultMakeCodec;
+use tokio::io::BufReader;
+use tokio::net::TcpStream;
 
 use crate::catalog::Change;
 use crate::catalog::Partition;
 use crate::catalog::keys;
 use crate::catalog::metastore::Login;
-use crate::catalog::sasl::SaslTransport;
+use crate::catalog::sasl::Sasl;
 use crate::catalog::spec;
+use crate::catalog::thrift::Connection;
+use crate::catalog::thrift::Failure;
+use crate::catalog::thrift::Question;
+use crate::catalog::thrift::Stream;
 use crate::table::catalog::Table;
 
 const INPUT_FORMAT: &str = "org.apache.hadoop.hive.ql.io.parquet.MapredParquetInputFormat";
@@ -49,9 +59,9 @@ pub(super) struct Found {
     pub(super) kind: String,
 }
 
-/// A connection.
+/// A connection that is logged in.
 pub(super) struct Session {
-    client: ThriftHiveMetastoreClient,
+    connection: Connection,
 }
 
 impl Session {
@@ -62,48 +72,74 @@ impl Session {
         login: &Login,
         timeout: Duration,
     ) -> io::Result<Self> {
-        let builder = ThriftHiveMetastoreClientBuilder::new("hms")
-            .address(address)
-            .rpc_timeout(Some(timeout))
-            .connect_timeout(Some(timeout));
-        let codec = DefaultMakeCodec::buffered();
-        let client = match service {
-            Some(service) => builder
-                .make_transport(SaslTransport {
-                    service,
-                    keytab: login.keytab.clone(),
-                    patience: timeout,
-                })
-                .make_codec(codec)
-                .build(),
-            None if login.is_framed => builder.make_codec(DefaultMakeCodec::framed()).build(),
-            None => builder.make_codec(codec).build(),
+        let is_framed = login.is_framed && service.is_none();
+        let connect = async {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let stream: Box<dyn Stream> = match service {
+                Some(service) => {
+                    let keytab = login.keytab.clone();
+                    Box::new(Sasl { service, keytab }.log_in(stream).await?)
+                }
+                None => Box::new(stream),
+            };
+            Ok(stream)
         };
-        let session = Self { client };
+        let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer to the login");
+        let done = tokio::time::timeout(timeout, connect).await;
+        let stream = done.unwrap_or_else(|_| Err(late())).map_err(silence)?;
+        let mut session = Self {
+            connection: Connection {
+                stream: BufReader::new(stream),
+                is_framed,
+                patience: timeout,
+                calls: 0,
+            },
+        };
         if !login.is_kerberos {
-            let user = FastStr::from(login.user.clone());
-            done(session.client.set_ugi(user.clone(), vec![user]).await)?;
+            let user_name = FastStr::from(login.user.clone());
+            let group_names = vec![user_name.clone()];
+            session
+                .done(SetUgi {
+                    user_name,
+                    group_names,
+                })
+                .await?;
         }
         Ok(session)
     }
 
-    async fn databases(&self) -> io::Result<Vec<String>> {
-        let names = done(self.client.get_all_databases().await)?;
+    /// Values and refusals; the kind of an error says what to do about it.
+    async fn done<Q: Question>(&mut self, question: Q) -> io::Result<Q::Value> {
+        let answer = self.connection.call(question).await;
+        answer.map_err(|failure| match failure {
+            Failure::Refused(exception) => refused(&exception),
+            Failure::Silent(error) => silence(error),
+            Failure::Unknown(text) | Failure::Garbled(text) => io::Error::other(text),
+        })
+    }
+
+    async fn databases(&mut self) -> io::Result<Vec<String>> {
+        let names = self.done(GetAllDatabases {}).await?;
         Ok(names.iter().map(ToString::to_string).collect())
     }
 
     /// By the call `get_table`, which version 4 does not know any more.
-    pub(super) async fn version(&self) -> io::Result<&'static str> {
+    pub(super) async fn version(&mut self) -> io::Result<&'static str> {
         self.databases().await?;
         let nothing = FastStr::from("klieg_doctor");
-        match self.client.get_table(nothing.clone(), nothing).await {
-            Err(ClientError::Application(_)) => Ok("4"),
+        let question = GetTable {
+            dbname: nothing.clone(),
+            tbl_name: nothing,
+        };
+        match self.connection.call(question).await {
+            Err(Failure::Unknown(_)) => Ok("4"),
             _ => Ok("2 or 3"),
         }
     }
 
     /// Makes a database where it is missing.
-    pub(super) async fn create_database(&self, name: &str) -> io::Result<bool> {
+    pub(super) async fn create_database(&mut self, name: &str) -> io::Result<bool> {
         if self.databases().await?.iter().any(|known| known == name) {
             return Ok(false);
         }
@@ -111,12 +147,12 @@ impl Session {
             name: text(name),
             ..Default::default()
         };
-        made(done(self.client.create_database(database).await))
+        made(self.done(CreateDatabase { database }).await)
     }
 
     /// Makes a table where it is missing; `url` says where it lies.
     pub(super) async fn create_table(
-        &self,
+        &mut self,
         database: &str,
         table: &Table,
         url: &str,
@@ -124,7 +160,7 @@ impl Session {
     ) -> io::Result<bool> {
         let lower = |kind: &str| kind.to_lowercase();
         let keys = keys(table).into_iter();
-        let new = HiveTable {
+        let tbl = HiveTable {
             table_name: text(table.name),
             db_name: text(database),
             owner: text(user),
@@ -137,17 +173,17 @@ impl Session {
             table_type: text("EXTERNAL_TABLE"),
             ..Default::default()
         };
-        made(done(self.client.create_table(new).await))
+        made(self.done(CreateTable { tbl }).await)
     }
 
     /// Looks at a table; `None` where there is none. `get_table_req`, since version 4 has no `get_table`.
-    pub(super) async fn table(&self, database: &str, name: &str) -> io::Result<Option<Found>> {
-        let request = GetTableRequest {
+    pub(super) async fn table(&mut self, database: &str, name: &str) -> io::Result<Option<Found>> {
+        let req = GetTableRequest {
             db_name: FastStr::from(database.to_owned()),
             tbl_name: FastStr::from(name.to_owned()),
             ..Default::default()
         };
-        let found = match done(self.client.get_table_req(request).await) {
+        let found = match self.done(GetTableReq { req }).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             found => found?.table,
         };
@@ -165,7 +201,7 @@ impl Session {
 
     /// Adds partitions; those that are there stay as they are.
     pub(super) async fn add(
-        &self,
+        &mut self,
         database: &str,
         table: &Table,
         parts: Vec<HivePartition>,
@@ -178,40 +214,46 @@ impl Session {
             need_result: Some(false),
             ..Default::default()
         };
-        done(self.client.add_partitions_req(request).await)?;
+        self.done(AddPartitions { request }).await?;
         Ok(())
     }
 
     /// Adds partitions that are missing, changes the others, drops what is gone; files are never touched. Where all must change at
     /// once, missing ones are added empty, and one transaction gives all their folders.
-    pub(super) async fn publish(&self, database: &str, change: &Change) -> io::Result<()> {
+    pub(super) async fn publish(&mut self, database: &str, change: &Change) -> io::Result<()> {
         let table = &change.table;
-        let (db, name) = (
+        let (db_name, tbl_name) = (
             FastStr::from(database.to_owned()),
             FastStr::from(table.name),
         );
         let names = change.there.iter();
         let names = names.map(|partition| FastStr::from(spec(table, &partition.values, "/")));
-        let known = self
-            .client
-            .get_partitions_by_names(db.clone(), name.clone(), names.collect());
-        let known = done(known.await)?;
+        let question = GetPartitions {
+            db_name: db_name.clone(),
+            tbl_name: tbl_name.clone(),
+            names: names.collect(),
+        };
+        let known = self.done(question).await?;
         let (new, changed) = new_and_changed(database, change, &known);
         if !new.is_empty() {
             self.add(database, table, new).await?;
         }
         if !changed.is_empty() {
-            let altered = self
-                .client
-                .alter_partitions(db.clone(), name.clone(), changed);
-            done(altered.await)?;
+            let question = AlterPartitions {
+                db_name: db_name.clone(),
+                tbl_name: tbl_name.clone(),
+                new_parts: changed,
+            };
+            self.done(question).await?;
         }
         for values in &change.gone {
-            let partition = FastStr::from(spec(table, values, "/"));
-            let dropped =
-                self.client
-                    .drop_partition_by_name(db.clone(), name.clone(), partition, false);
-            match done(dropped.await) {
+            let question = DropPartition {
+                db_name: db_name.clone(),
+                tbl_name: tbl_name.clone(),
+                part_name: FastStr::from(spec(table, values, "/")),
+                delete_data: false,
+            };
+            match self.done(question).await {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 dropped => drop(dropped?),
             }
@@ -349,17 +391,6 @@ fn made(made: io::Result<()>) -> io::Result<bool> {
     }
 }
 
-/// Answers and refusals; the kind of an error says what to do about it.
-fn done<T, E: Debug>(answer: Result<MaybeException<T, E>, ClientError>) -> io::Result<T> {
-    match answer {
-        Ok(MaybeException::Ok(value)) => Ok(value),
-        Ok(MaybeException::Exception(exception)) => Err(refused(&format!("{exception:?}"))),
-        Err(ClientError::Transport(error)) => Err(unreachable(&error.to_string())),
-        Err(error) if error.to_string().contains("timeout") => Err(unreachable(&error.to_string())),
-        Err(error) => Err(io::Error::other(error.to_string())),
-    }
-}
-
 /// By the exception that the metastore names; its message is what people read.
 fn refused(exception: &str) -> io::Error {
     use io::ErrorKind as Kind;
@@ -390,22 +421,18 @@ fn refused(exception: &str) -> io::Error {
     io::Error::new(kind, message.to_owned())
 }
 
-fn unreachable(message: &str) -> io::Error {
+/// What is to be told where nobody answered or the login failed.
+fn silence(error: io::Error) -> io::Error {
     use io::ErrorKind as Kind;
-    if message.contains("Kerberos") || message.contains("login refused") {
-        return io::Error::new(Kind::PermissionDenied, message.to_owned());
-    }
-    // The client adds all that it knows of the call.
-    let message = message.split(", rpc").next().unwrap_or_default();
-    let hint = match message.contains("end of file") || message.contains("reset") {
-        true => {
-            "; is this the metastore's port, and do hive.metastore.sasl.enabled and hive.metastore.thrift.framed.transport.enabled agree with it?"
+    let message = error.to_string();
+    let hint = "; is this the metastore's port, and do hive.metastore.sasl.enabled and hive.metastore.thrift.framed.transport.enabled agree with it?";
+    match error.kind() {
+        Kind::PermissionDenied => error,
+        _ if message.contains("Kerberos") => io::Error::new(Kind::PermissionDenied, message),
+        Kind::TimedOut => error,
+        Kind::UnexpectedEof | Kind::ConnectionReset | Kind::BrokenPipe => {
+            io::Error::new(Kind::ConnectionRefused, format!("{message}{hint}"))
         }
-        false => "",
-    };
-    let kind = match message.contains("timeout") || message.contains("timed out") {
-        true => Kind::TimedOut,
-        false => Kind::ConnectionRefused,
-    };
-    io::Error::new(kind, format!("{message}{hint}"))
+        _ => io::Error::new(Kind::ConnectionRefused, message),
+    }
 }

@@ -29,12 +29,14 @@ use crate::support::proxy::Proxy;
 
 const DAY: &str = "2016-07-08";
 const JOB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/jobs/flow.yaml");
-/// Many splits, few models, and silence that is soon noticed.
-const SETTINGS: [&str; 7] = [
+/// Many splits, few models with few passes, and silence that is soon noticed.
+const SETTINGS: [&str; 9] = [
     "ingest.settle=0s",
     "ingest.split_bytes=256KiB",
     "suspicious.models=1",
     "suspicious.token_models=1",
+    "suspicious.online_epochs=1",
+    "suspicious.iterations=5",
     "threads=2",
     "memory=1GiB",
     "cluster.worker_timeout=7s",
