@@ -23,6 +23,7 @@ use crate::strangers::assert_closed;
 use crate::strangers::call_all;
 use crate::strangers::forged_authority;
 use crate::strangers::listening;
+use crate::support::copy_klieg;
 use crate::support::klieg_stdout;
 use crate::support::lab::Lab;
 use crate::support::proxy::Proxy;
@@ -163,10 +164,7 @@ impl Site {
     /// A worker whose program is another build.
     pub(crate) fn worker_of_another_build(&self, args: &[&str]) -> Worker {
         let program = self.path("other build");
-        fs::copy(env!("CARGO_BIN_EXE_klieg"), &program).unwrap();
-        let mut longer = File::options().append(true).open(&program).unwrap();
-        longer.write_all(b"x").unwrap();
-        drop(longer);
+        copy_klieg(&program, "x");
         self.worker_by("other", args, &[], |command| {
             let mut other = Command::new(&program);
             other.args(command.get_args());

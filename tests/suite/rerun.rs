@@ -10,6 +10,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::run::Warehouse;
+use crate::support::copy_klieg;
 use crate::support::klieg;
 
 const DAYS: [&str; 3] = ["2016-07-08", "2016-07-09", "2016-07-10"];
@@ -271,7 +272,7 @@ fn a_wrong_warehouse_is_told_and_not_made() {
 fn as_nobody(args: &[&str]) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("klieg");
-    std::fs::copy(env!("CARGO_BIN_EXE_klieg"), &program).unwrap();
+    copy_klieg(&program, "");
     std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
     let mut command = Command::new(program);
     if folder.path().metadata().unwrap().uid() == 0 {

@@ -58,7 +58,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("hive_metastore", &["catalog"]),
     ("libloading", &["catalog"]),
     ("memmap2", &["column"]),
-    ("volo", &["catalog"]),
+    ("pilota", &["catalog"]),
     ("datafusion", &["engine", "step", "job"]),
     ("datafusion_proto", &["engine"]),
     ("ballista_core", &["engine"]),

@@ -47,6 +47,16 @@ pub(crate) fn klieg(args: &[&str]) -> Output {
         .unwrap()
 }
 
+/// Copies the binary and appends to it. Another process does: tests beside this one start processes, which hold its open files until
+/// they are programs themselves, and a file that somebody writes to cannot be run.
+#[track_caller]
+pub(crate) fn copy_klieg(to: &Path, more: &str) {
+    let script = "cp \"$0\" \"$1\" && printf %s \"$2\" >>\"$1\"";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_klieg")]);
+    assert!(shell.arg(to).arg(more).status().unwrap().success());
+}
+
 /// Returns stdout of a klieg run that must succeed.
 pub(crate) fn klieg_stdout(args: &[&str]) -> String {
     let output = klieg(args);
