@@ -6,6 +6,7 @@
 #   lab.sh kill|stop|cont|start NAME            SIGKILL, SIGSTOP, SIGCONT, start again: nn dn1.. nn1 nn2 jn rm nm hms kdc
 #   lab.sh failover nn2 | state                 HA
 #   lab.sh fs|admin|fsck|yarn ARGS              Hadoop's own command lines, as the superuser; cli CLASS ARGS: any other one
+#   lab.sh fs-as-spot ARGS                      fs as user spot
 #   lab.sh token FILE                           secure: an HDFS delegation token of user spot
 #   lab.sh run-on-yarn ARGS                     see YarnRun.java; as user spot
 #   lab.sh ps                                   daemons, pids, memory
@@ -204,6 +205,7 @@ load() {
   unset HADOOP_USER_NAME HADOOP_PROXY_USER HADOOP_TOKEN_FILE_LOCATION # Hadoop's own commands run as the superuser
   ! is secure || export KRB5_CONFIG=$LAB/krb/krb5.conf KRB5CCNAME=$LAB/krb/cc-hdfs
 }
+as_spot() { if is secure; then export KRB5CCNAME=$LAB/krb/cc; else export HADOOP_USER_NAME=spot; fi; }
 env_() {
   echo "export LAB=$LAB HADOOP_CONF_DIR=$LAB/conf HDFS_URL=$(is ha && echo hdfs://labns || echo "hdfs://localhost:$BASE")"
   echo "export NN_HTTP=http://localhost:$((BASE + 70)) HIVE_CONF_DIR=$LAB/hive"
@@ -272,7 +274,7 @@ cmd=${1:-}; shift || true
 case $cmd in
 prepare) prepare; exit ;;
 up) up "$@"; exit ;;
-'' | help | -h) sed -n '2,16s/^# \{0,1\}//p' "$0"; exit ;;
+'' | help | -h) sed -n '2,17s/^# \{0,1\}//p' "$0"; exit ;;
 esac
 load
 case $cmd in
@@ -281,12 +283,13 @@ kill) signal KILL "$1" ;; stop) signal STOP "$1" ;; cont) signal CONT "$1" ;; st
 failover) failover "$1" ;;
 state) for n in nn1 nn2; do echo "$n $(JAVA org.apache.hadoop.hdfs.tools.DFSHAAdmin -getServiceState $n 2>/dev/null || echo unreachable)"; done ;;
 fs) JAVA org.apache.hadoop.fs.FsShell "$@" ;;
+fs-as-spot) as_spot; JAVA org.apache.hadoop.fs.FsShell "$@" ;;
 admin) JAVA org.apache.hadoop.hdfs.tools.DFSAdmin "$@" ;;
 fsck) JAVA org.apache.hadoop.hdfs.tools.DFSck "$@" ;;
 cli) JAVA "$@" ;;
 token) KRB5CCNAME=$LAB/krb/cc JAVA org.apache.hadoop.hdfs.tools.DelegationTokenFetcher --renewer spot "$1" ;;
 yarn) JAVA org.apache.hadoop.yarn.client.cli.ApplicationCLI "$@" ;;
-run-on-yarn) if is secure; then export KRB5CCNAME=$LAB/krb/cc; else export HADOOP_USER_NAME=spot; fi; LAB_DAEMON=$LAB JAVA YarnRun "$@" ;;
+run-on-yarn) as_spot; LAB_DAEMON=$LAB JAVA YarnRun "$@" ;;
 ps) for f in "$LAB"/pid/*; do n=${f##*/}; q=$(pid "$n") && echo "$n $q $(awk '/VmRSS/ { print int($2/1024) }' "/proc/$q/status") MB $(sed -n 's/^State:\t//p' "/proc/$q/status")" || echo "$n dead"; done ;;
 down) down ;;
 *) die "unknown command $cmd" ;;

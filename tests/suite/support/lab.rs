@@ -236,18 +236,9 @@ impl Lab {
     /// Copies a folder of this machine to the landing folder of a warehouse.
     pub(crate) fn land(&self, name: &str, from: &Path) {
         let landing = format!("/user/spot/{name}/flow/landing");
-        self.sh_as_spot(&["fs", "-mkdir", "-p", &landing]);
+        self.sh(&["fs-as-spot", "-mkdir", "-p", &landing]);
         let from = format!("{}/.", from.display());
-        self.sh_as_spot(&["fs", "-put", "-f", "-t", "8", &from, &landing]);
-    }
-
-    fn sh_as_spot(&self, args: &[&str]) {
-        self.sh(args);
-        // What the superuser made is for spot to use.
-        let top = args.last().unwrap();
-        let parts: Vec<_> = top.split('/').collect();
-        let top = parts[..4].join("/");
-        self.sh(&["fs", "-chown", "-R", "spot", &top]);
+        self.sh(&["fs-as-spot", "-put", "-f", "-t", "8", &from, &landing]);
     }
 
     /// Renames a file of spot, where it is there.
