@@ -1,7 +1,7 @@
 //! Calls of a metastore in Thrift's binary protocol, bare or in frames of a length of 4 bytes, one after the other on a connection.
 //!
-//! Messages are those that `hive_metastore` has from Hive's own description. Its client is left alone: each of its two protocols and
-//! transports holds the decoders of all 200 answers, and they were half of what is compiled for this crate.
+//! Messages are those that `hive_metastore` has from Hive's own description. Its client is left alone: it holds the decoders of the
+//! answers of all 200 calls, for two protocols, and they were a third of this crate's machine code.
 
 use std::fmt::Debug;
 use std::io;
@@ -82,7 +82,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 /// What became of a call that has no value.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The metastore does not know the call.
+    /// The metastore cannot take the call, as one that it does not know (Thrift's `TApplicationException`).
     Unknown(String),
     /// It names an exception.
     Refused(String),
