@@ -28,6 +28,7 @@ use crate::step::Events;
 use crate::step::Outcome;
 use crate::step::Severity;
 use crate::step::StepError;
+use crate::step::Work;
 use crate::step::inputs::SharedLandings;
 use crate::store::DayLock;
 use crate::store::LockError;
@@ -46,6 +47,7 @@ pub(super) struct DayRun<'a> {
     options: &'a RunOptions,
     landings: &'a SharedLandings,
     events: Noted<'a>,
+    work: Work,
     started: Instant,
     clock: SystemTime,
 }
@@ -86,6 +88,7 @@ impl<'a> DayRun<'a> {
                 events,
                 warnings: Mutex::default(),
             },
+            work: Work::default(),
             started: Instant::now(),
             clock: (options.now)(),
         }
@@ -124,6 +127,7 @@ impl<'a> DayRun<'a> {
             events: &self.events,
             redo: options.reprocess == Reprocess::All,
             adopt: options.adopt,
+            work: &self.work,
             now: options.now,
         };
         self.run_steps(&context).await
@@ -181,7 +185,8 @@ impl<'a> DayRun<'a> {
     /// Writes the record of a step that failed after others.
     fn failed(&self, kind: StepKind, steps: &[Outcome], error: StepError) -> DayError {
         let step = kind.name();
-        let failure = json!({ "step": step, "error": error.to_string(), "steps": steps });
+        let mut failure = json!({ "step": step, "error": error.to_string(), "steps": steps });
+        self.work.take_into(&mut failure);
         let record = self.record((Status::Failed, failure));
         // The failure itself is what to tell, also where its report cannot be written.
         drop(record.write(&self.options.store));

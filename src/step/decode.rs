@@ -14,7 +14,6 @@ use crate::engine::ingest::Reject;
 use crate::engine::ingest::SplitReport;
 use crate::engine::pieces;
 use crate::engine::splits;
-use crate::step;
 use crate::step::Context;
 use crate::step::StepError;
 use crate::step::Unit;
@@ -37,8 +36,6 @@ pub(super) struct Totals {
     pub(super) unreadable_bytes: u64,
     pub(super) unmapped: u64,
     pub(super) unknown: u64,
-    /// What workers did.
-    pub(super) work: Vec<serde_json::Value>,
 }
 
 impl Totals {
@@ -110,10 +107,10 @@ pub(super) async fn decode(context: &Context<'_>, inputs: &Inputs) -> Result<Tot
     let done = context
         .watched(&label, (inputs.bytes(), Unit::Bytes), (&progress, work))
         .await;
+    context.work.note(NAME, &progress);
     let (reports, number) = done.map_err(StepError::of_plan)?;
     context.staging.take_try(&name, number)?;
     reports.into_iter().for_each(|report| totals.add(report));
     totals.cut();
-    step::note_work(&mut totals.work, NAME, &progress);
     Ok(totals)
 }

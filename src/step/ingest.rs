@@ -92,7 +92,7 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
         step::absence(&done),
     ));
     let mut outcome = outcome(true, manifest, place);
-    outcome.note(&done, totals.work);
+    outcome.note(&done, context.work);
     Ok(outcome)
 }
 

@@ -31,7 +31,6 @@ const PAIRS_IN_PLAN: usize = 4096;
 pub(super) async fn count(
     (context, room): (&Context<'_>, &Arc<Room>),
     table: &Source,
-    work: &mut Vec<serde_json::Value>,
 ) -> Result<Documents, StepError> {
     if table.files.is_empty() {
         return Ok(Documents::new(room));
@@ -48,8 +47,9 @@ pub(super) async fn count(
     let label = "suspicious: counting words";
     let run = engine.run(&plan_of, &mut documents, &progress);
     let done = context.watched(label, (table.rows, Unit::Rows), (&progress, run));
-    done.await.map_err(StepError::of_plan)?;
-    step::note_work(work, "documents", &progress);
+    let done = done.await;
+    context.work.note("documents", &progress);
+    done.map_err(StepError::of_plan)?;
     documents.finish();
     let flows = documents.flows;
     let excluded: u64 = documents.excluded.values().sum();
@@ -92,7 +92,6 @@ pub(super) async fn probe_flows(
     context: &Context<'_>,
     table: &Source,
     (pairs, limit): (Vec<ProbePair>, Option<usize>),
-    work: &mut Vec<serde_json::Value>,
 ) -> Result<Found, StepError> {
     let mut found = Found::new(limit.unwrap_or(usize::MAX));
     if table.files.is_empty() {
@@ -111,8 +110,9 @@ pub(super) async fn probe_flows(
     let run = engine.run(&plan_of, &mut found, &progress);
     let label = "suspicious: looking up flows";
     let done = context.watched(label, (table.rows, Unit::Rows), (&progress, run));
-    done.await.map_err(StepError::of_plan)?;
-    step::note_work(work, "flows", &progress);
+    let done = done.await;
+    context.work.note("flows", &progress);
+    done.map_err(StepError::of_plan)?;
     check_rows("flows", found.rows, table)?;
     found.cut();
     Ok(found)

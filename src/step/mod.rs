@@ -12,6 +12,8 @@ mod training;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -87,6 +89,8 @@ pub struct Context<'a> {
     pub redo: bool,
     /// Take what another tool has written as the table.
     pub adopt: bool,
+    /// Takes down what workers did.
+    pub work: &'a Work,
     /// The clock.
     pub now: fn() -> SystemTime,
 }
@@ -172,11 +176,25 @@ impl Context<'_> {
     }
 }
 
-/// What a plan did on workers, for the report: nothing where there were none.
-fn note_work(report: &mut Vec<serde_json::Value>, what: &str, progress: &Progress) {
-    let (stages, reruns) = (progress.stages(), progress.reruns());
-    if !stages.is_empty() || !reruns.is_empty() {
-        report.push(serde_json::json!({ "plan": what, "stages": stages, "reruns": reruns }));
+/// What the plans of a step did on workers, for its report, also where it failed; nothing where there were none.
+#[derive(Debug, Default)]
+pub struct Work(Mutex<Vec<serde_json::Value>>);
+
+impl Work {
+    fn note(&self, plan: &str, progress: &Progress) {
+        let (stages, reruns) = (progress.stages(), progress.reruns());
+        if !stages.is_empty() || !reruns.is_empty() {
+            let mut work = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            work.push(serde_json::json!({ "plan": plan, "stages": stages, "reruns": reruns }));
+        }
+    }
+
+    /// Adds it to a report, and begins anew.
+    pub fn take_into(&self, report: &mut serde_json::Value) {
+        let mut work = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !work.is_empty() {
+            report["work"] = std::mem::take(&mut *work).into();
+        }
     }
 }
 
@@ -232,11 +250,9 @@ pub fn tell_up_to_date(events: &dyn Events, period: Period, outcome: &Outcome) {
 
 impl Outcome {
     /// Notes what is known of a publication only after it, and so is not in what is published.
-    fn note(&mut self, published: &Published, work: Vec<serde_json::Value>) {
+    fn note(&mut self, published: &Published, work: &Work) {
         self.report["absent_ms"] = (published.absent.as_secs_f64() * 1e3).into();
-        if !work.is_empty() {
-            self.report["work"] = work.into();
-        }
+        work.take_into(&mut self.report);
     }
 }
 

@@ -153,14 +153,13 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
         let text = format!("suspicious: hours {hours} of {day} are not published");
         context.events.tell(Severity::Warning, &text);
     }
-    let mut work = Vec::new();
     // The other half is for what is not a column, above all the topics of models at work.
     let room = Room::new(Path::new(&config.work_dir), config.memory_bytes / 2);
-    let mut documents = count((context, &room), &table, &mut work).await?;
+    let mut documents = count((context, &room), &table).await?;
     let pairs = std::mem::replace(&mut documents.pairs, Column::new(&room));
-    let analysis = tokio::task::block_in_place(|| Analysis::run(context, pairs, &mut work))?;
+    let analysis = tokio::task::block_in_place(|| Analysis::run(context, pairs))?;
     let lookup = (analysis.pairs(), analysis.limit);
-    let found = probe_flows(context, &table, lookup, &mut work).await?;
+    let found = probe_flows(context, &table, lookup).await?;
     let rows = analysis.rows(&found);
     let report = analysis.report(&documents, &found);
     let manifest = write(context, &table, &rows, &found, report)?;
@@ -186,7 +185,7 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, StepError> {
     let mut outcome = outcome(true, manifest, store, &published);
     // Times differ from run to run and stay out of what is published.
     outcome.report["models"] = json!(analysis.models);
-    outcome.note(&done, work);
+    outcome.note(&done, context.work);
     Ok(outcome)
 }
 
@@ -237,11 +236,7 @@ struct Analysis {
 }
 
 impl Analysis {
-    fn run(
-        context: &Context<'_>,
-        pairs: Column<Pair>,
-        work: &mut Vec<serde_json::Value>,
-    ) -> Result<Self, StepError> {
+    fn run(context: &Context<'_>, pairs: Column<Pair>) -> Result<Self, StepError> {
         let settings = &context.config.suspicious;
         let corpus = DayCorpus::try_new(&pairs, pairs.room())?;
         // Models need the room.
@@ -250,7 +245,7 @@ impl Analysis {
             scores,
             models,
             first,
-        } = train(context, &corpus, work)?;
+        } = train(context, &corpus)?;
         context.events.line("suspicious: ranking");
         let half_b = if settings.has_model {
             settings.half_b

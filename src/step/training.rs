@@ -68,11 +68,7 @@ impl<'a> Elsewhere for OnWorkers<'a> {
 
 /// Trains and stages the models; shares of hosts take their place where there are none. Large days are trained on workers, where
 /// there are some.
-pub(super) fn train(
-    context: &Context<'_>,
-    corpus: &DayCorpus,
-    work: &mut Vec<serde_json::Value>,
-) -> Result<Trained, StepError> {
+pub(super) fn train(context: &Context<'_>, corpus: &DayCorpus) -> Result<Trained, StepError> {
     let settings = &context.config.suspicious;
     // There is nothing to learn from an empty day.
     if !settings.has_model || corpus.groups.is_empty() {
@@ -122,9 +118,10 @@ pub(super) fn train(
         show(context, &progress, epoch);
     };
     let how: (_, &(dyn Fn(ModelEpoch) + Sync)) = (workers, &show);
-    let (scores, models) = trainer.train(how, &mut keep)?;
+    let trained = trainer.train(how, &mut keep);
     tell_reruns(context, (&progress, &told));
-    step::note_work(work, "training", &progress);
+    context.work.note("training", &progress);
+    let (scores, models) = trained?;
     Ok(Trained {
         scores,
         models,

@@ -290,10 +290,22 @@ impl Store {
     /// # Errors
     /// What the file system says.
     pub fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        self.read_at_most(path, u64::MAX)
+    }
+
+    /// Reads a file that anybody may have written, unless it has more bytes than it may have; `None` where it is missing.
+    ///
+    /// # Errors
+    /// What the file system says; `InvalidData` for a larger one.
+    pub fn read_at_most(&self, path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
         let (mut source, bytes) = match self.files.open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened?,
         };
+        if bytes > most {
+            let text = format!("has {bytes} bytes, more than {most}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
         let mut text = Vec::new();
         source.by_ref().take(bytes).read_to_end(&mut text)?;
         Ok(Some(text))

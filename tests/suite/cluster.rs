@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::fs::File;
+use std::io::BufRead as _;
+use std::io::BufReader;
 use std::io::Read as _;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -183,12 +185,7 @@ impl Site {
         let log = self.path(&format!("{name}.log"));
         let args = [&["worker", "--slots", "1"], args].concat();
         let mut command = how(&self.klieg(&args, name));
-        command.envs(environment.iter().copied());
-        command.stderr(File::create(&log).unwrap());
-        Worker {
-            child: command.spawn().unwrap(),
-            log,
-        }
+        Worker::start(command.envs(environment.iter().copied()), log)
     }
 }
 
@@ -199,6 +196,12 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
+    /// Starts one that writes into a log.
+    pub(crate) fn start(command: &mut Command, log: PathBuf) -> Self {
+        let child = command.stderr(File::create(&log).unwrap()).spawn().unwrap();
+        Self { child, log }
+    }
+
     pub(crate) fn told(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
@@ -234,6 +237,11 @@ pub(crate) fn wait_for(what: &str, is_so: impl Fn() -> bool) {
         assert!(start.elapsed() < Duration::from_secs(90), "no {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+fn is_stopped(process: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"));
+    stat.is_ok_and(|stat| stat.rsplit_once(") ").unwrap().1.starts_with('T'))
 }
 
 fn signal(kind: &str, process: &str) {
@@ -288,6 +296,11 @@ fn jobs_end_at_last(site: &Site) {
     let (code, told) = text(&run.output().unwrap());
     assert_eq!(code, Some(1), "{told}");
     assert!(told.contains("given up after 2 tries"), "{told}");
+    let mut history = site.klieg(&["history", "--output", "json"], "work");
+    let records: Value = serde_json::from_slice(&history.output().unwrap().stdout).unwrap();
+    let work = &records[0]["outcome"]["work"][0];
+    assert_eq!(work["plan"], "documents", "{records}");
+    assert_eq!(work["reruns"].as_array().unwrap().len(), 1, "{work}");
     let left = site.warehouse.published().into_keys();
     let left: Vec<_> = left.filter(|name| !name.starts_with("flow/hive")).collect();
     assert!(left.is_empty(), "{left:?}");
@@ -458,14 +471,10 @@ fn a_worker_frozen_in_any_stage_counts_nowhere() {
         assert_eq!(code, Some(0), "{stage}: {told}");
         assert!(told.contains("begun again"), "{stage}: {told}");
         let before = site.warehouse.published();
-        let is_stopped = |worker: &&Worker| {
-            let stat = fs::read_to_string(format!("/proc/{}/stat", worker.serving()));
-            stat.is_ok_and(|stat| stat.rsplit_once(") ").unwrap().1.starts_with('T'))
-        };
-        if let Some(stopped) = workers.iter().find(is_stopped) {
-            let process = stopped.serving();
-            signal("-CONT", &process);
-            wait_for("an end of it", || !is_alive(&process));
+        let processes = workers.each_ref().map(Worker::serving);
+        if let Some(process) = processes.iter().find(|process| is_stopped(process)) {
+            signal("-CONT", process);
+            wait_for("an end of it", || !is_alive(process));
         }
         assert!(before == site.warehouse.published(), "{stage}: {told}");
         site.check_published(&told);
@@ -832,6 +841,30 @@ fn every_port_is_closed_to_strangers() {
     let (code, told) = text(&driver.wait_with_output().unwrap());
     assert_eq!(code, Some(0), "{told}");
     site.check(&told);
+    ports_of_local_workers(&site, &forged);
+}
+
+/// Those of workers that a driver has started itself.
+fn ports_of_local_workers(site: &Site, forged: &str) {
+    let (go, once) = (site.path("go on"), site.path("waited there"));
+    let mut run = site.run(&["--cluster", "local:1"]);
+    run.env("KLIEG_WAIT_AT", "before a task: decode and write");
+    run.env("KLIEG_WAIT_FOR", &go).env("KLIEG_ONCE", &once);
+    run.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let driver = run.spawn().unwrap();
+    wait_for("a task", || is_there(&once));
+    let own = [vec![driver.id().to_string()], children(driver.id())].concat();
+    let ports = listening(&own);
+    assert_eq!(ports.len(), 2, "{own:?}");
+    for port in ports {
+        for shown in [Shown::Plain, Shown::Nameless, Shown::Of(forged)] {
+            assert_closed(port, shown, "klieg/0123456789abcdef/run", None);
+        }
+    }
+    fs::write(&go, "").unwrap();
+    let (code, told) = text(&driver.wait_with_output().unwrap());
+    assert_eq!(code, Some(0), "{told}");
+    site.check(&told);
 }
 
 #[test]
@@ -997,9 +1030,9 @@ fn workers_on_hdfs() {
     assert_eq!(code, Some(0), "{told}");
     let wanted = files();
     assert!(wanted.len() > 10, "{wanted:?}");
-    without_hdfs(&lab, &site, &run);
-    assert_eq!(files(), wanted);
-    killed_on_hdfs(&site, &run, &|told| assert_eq!(files(), wanted, "{told}"));
+    let check = |told: &str| assert_eq!(files(), wanted, "{told}");
+    pool_on_hdfs(&OnHdfs::new(&lab, &site), &run, &check);
+    killed_on_hdfs(&site, &run, &check);
     // A worker is killed, and the active NameNode hangs while tasks run, for longer than the run.
     let once = site.path("once");
     let killing = [
@@ -1065,12 +1098,89 @@ fn killed_on_hdfs(site: &Site, run: &Started, check: &dyn Fn(&str)) {
     }
 }
 
+/// Workers of a pool on HDFS, with a key on every node.
+struct OnHdfs<'a> {
+    lab: &'a Lab,
+    site: &'a Site,
+    secret: String,
+}
+
+impl<'a> OnHdfs<'a> {
+    fn new(lab: &'a Lab, site: &'a Site) -> Self {
+        let key = site.path("pool.pem");
+        fs::write(&key, klieg_stdout(&["emit", "pool-key"])).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        Self {
+            lab,
+            site,
+            secret: format!("pool.secret={}", key.display()),
+        }
+    }
+
+    /// Arguments of a run that uses them.
+    fn pool(&self) -> [&str; 6] {
+        ["--cluster", "p", "--pool-wait", "60s", "-D", &self.secret]
+    }
+
+    fn worker(&self, name: &str, environment: &[(&str, &str)]) -> Worker {
+        let log = self.site.path(&format!("{name}.log"));
+        let work = format!("work_dir={}", self.site.path(name).display());
+        let mut command = self.lab.command();
+        command.args(["worker", "--pool", "p", "--slots", "1", "-D", &self.secret]);
+        command.args(["-D", &self.lab.warehouse("day"), "-D", &work]);
+        command.args(["-D", "hadoop.call_timeout=3s", "-D", "hadoop.patience=5s"]);
+        Worker::start(command.envs(environment.iter().copied()), log)
+    }
+}
+
+/// What may happen to workers of a pool.
+fn pool_on_hdfs(workers: &OnHdfs<'_>, run: &Started, check: &dyn Fn(&str)) {
+    without_hdfs(workers, run);
+    check("without HDFS");
+    all_die_and_one_freezes(workers, run);
+    check("frozen");
+}
+
+/// The only worker dies, and comes again; then one of two freezes while it decodes, and wakes while the run is at its next try: what it
+/// uploads is not taken.
+fn all_die_and_one_freezes(workers: &OnHdfs<'_>, run: &Started) {
+    let (died, frozen) = (workers.site.path("died"), workers.site.path("froze"));
+    let point = "before a task: decode and write";
+    let dying = [
+        ("KLIEG_KILL_AT", point),
+        ("KLIEG_ONCE", died.to_str().unwrap()),
+    ];
+    let alone = workers.worker("dying", &dying);
+    let output = run(&workers.pool(), &[]).wait_with_output().unwrap();
+    let (code, told) = text(&output);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(is_there(&died) && told.contains("begun again"), "{told}");
+    drop(alone);
+    let freezing = [
+        ("KLIEG_STOP_AT", point),
+        ("KLIEG_ONCE", frozen.to_str().unwrap()),
+    ];
+    let pair = [
+        workers.worker("one", &freezing),
+        workers.worker("other", &freezing),
+    ];
+    let args = [&workers.pool()[..], &["--min-workers", "2"]].concat();
+    let mut driver = run(&args, &[]);
+    let mut lines = BufReader::new(driver.stderr.take().unwrap()).lines();
+    let mut told = String::new();
+    while !told.contains("begun again") {
+        let line = lines.next().expect(&told).unwrap();
+        told.push_str(&line);
+    }
+    let stopped = pair.iter().find(|worker| is_stopped(&worker.serving()));
+    signal("-CONT", &stopped.unwrap().serving());
+    lines.for_each(|line| told.push_str(&line.unwrap()));
+    assert!(driver.wait().unwrap().success(), "{told}");
+}
+
 /// One of two workers loses both NameNodes while it has a task: it leaves, and the run ends with the other.
-fn without_hdfs(lab: &Lab, site: &Site, run: &Started) {
-    let key = site.path("pool.pem");
-    fs::write(&key, klieg_stdout(&["emit", "pool-key"])).unwrap();
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-    let secret = format!("pool.secret={}", key.display());
+fn without_hdfs(workers: &OnHdfs<'_>, run: &Started) {
+    let OnHdfs { lab, site, .. } = workers;
     // What the lost worker knows of HDFS leads through ports that can be closed.
     let (_, http) = lab.environment["NN_HTTP"].rsplit_once(':').unwrap();
     let first = http.parse::<u16>().unwrap() - 70;
@@ -1089,19 +1199,8 @@ fn without_hdfs(lab: &Lab, site: &Site, run: &Started) {
         }
         fs::write(conf.join(file), text).unwrap();
     }
-    let worker = |name: &str, environment: &[(&str, &str)]| {
-        let log = site.path(&format!("{name}.log"));
-        let work = format!("work_dir={}", site.path(name).display());
-        let mut command = lab.command();
-        command.args(["worker", "--pool", "p", "--slots", "1", "-D", &secret]);
-        command.args(["-D", &lab.warehouse("day"), "-D", &work]);
-        command.args(["-D", "hadoop.call_timeout=3s", "-D", "hadoop.patience=5s"]);
-        command.envs(environment.iter().copied());
-        let child = command.stderr(File::create(&log).unwrap()).spawn().unwrap();
-        Worker { child, log }
-    };
     let (go, once) = (site.path("go"), site.path("waited"));
-    let lost = worker(
+    let lost = workers.worker(
         "lost",
         &[
             ("HADOOP_CONF_DIR", conf.to_str().unwrap()),
@@ -1110,12 +1209,9 @@ fn without_hdfs(lab: &Lab, site: &Site, run: &Started) {
             ("KLIEG_ONCE", once.to_str().unwrap()),
         ],
     );
-    let running = run(
-        &["--cluster", "p", "--pool-wait", "60s", "-D", &secret],
-        &[],
-    );
+    let running = run(&workers.pool(), &[]);
     wait_for("a task", || is_there(&once));
-    let good = worker("good", &[]);
+    let good = workers.worker("good", &[]);
     good.wait_told("serving the driver");
     drop(name_nodes);
     fs::write(&go, "").unwrap();

@@ -9,6 +9,7 @@
 mod catalog;
 mod cluster;
 mod config;
+mod demo;
 mod detect;
 mod doctor;
 mod eval;

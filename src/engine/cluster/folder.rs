@@ -1,9 +1,11 @@
 //! A folder of one process below `work_dir`, which others may use too, be it from containers that do not see each other's processes: a
 //! lock says whose it is, and that of a process that was killed is free.
 
+use std::fs::DirBuilder;
 use std::fs::File;
 use std::fs::TryLockError;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::path::PathBuf;
@@ -48,7 +50,8 @@ impl OwnFolder {
         if !is_locked(&lock)? || !is_same(&lock, &file)? {
             return Ok(None);
         }
-        std::fs::create_dir(&path)?;
+        // Shuffles, and what is spilled, say which address did what.
+        DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Some(Self { path, lock }))
     }
 

@@ -100,11 +100,23 @@ impl Members {
         self.handed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Workers that have asked for work within the time-out.
+    /// Workers that have asked for work within the time-out. The others are forgotten: one that comes back knows nothing of what it was
+    /// handed, as far as anybody can tell, so that it is lost where that is wanted.
     pub(super) fn list(&self) -> Vec<Member> {
         let mut known = self.known();
-        known.retain(|_, member| member.seen.elapsed() < self.timeout);
-        self.handed().retain(|id, _| known.contains_key(id));
+        let is_silent = |_: &String, member: &mut Member| member.seen.elapsed() >= self.timeout;
+        let silent: Vec<_> = known.extract_if(.., is_silent).collect();
+        let open = self.open();
+        let mut handed = self.handed();
+        for (id, Member { address, .. }) in silent {
+            let handed = handed.get_mut(&id);
+            if handed.is_some_and(|handed| handed.is_needed(|job| open.contains(job))) {
+                let seconds = self.timeout.as_secs();
+                self.note_loss(format!("worker {address} was silent for {seconds} s"));
+            }
+        }
+        handed.retain(|id, _| known.contains_key(id));
+        drop((open, handed));
         let seen = |member: &Member| Member {
             silent_s: member.seen.elapsed().as_secs_f64(),
             ..member.clone()
@@ -339,4 +351,44 @@ pub(super) fn text(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Waits;
+    use crate::engine::cluster::auth::Authority;
+
+    #[test]
+    fn a_worker_is_lost_by_its_silence_where_its_work_is_wanted() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.unwrap();
+        let _entered = runtime.enter();
+        let waits = Waits {
+            connect: CALL,
+            answer: CALL,
+            fetch: CALL,
+            keep_alive: CALL,
+        };
+        let auth = Auth::issue(&Authority::generate().unwrap(), ("b", "r"), "driver", waits);
+        let members = Arc::new(Members::new(auth.unwrap(), Duration::ZERO));
+        members.begin("runs");
+        let works_for = |job: &str| {
+            let registration = proto::ExecutorRegistration {
+                id: "w".to_owned(),
+                ..Default::default()
+            };
+            members.seen(&registration);
+            let task = proto::TaskDefinition {
+                job_id: job.to_owned(),
+                ..Default::default()
+            };
+            members.hand_out("w", &[task]);
+            assert!(members.list().is_empty());
+        };
+        works_for("is over");
+        assert_eq!(members.loss_after(0), None);
+        works_for("runs");
+        assert!(members.loss_after(0).unwrap().contains("was silent"));
+    }
 }

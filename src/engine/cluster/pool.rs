@@ -30,6 +30,9 @@ use crate::store::Store;
 /// How often a pool that another driver uses is asked for.
 const LOCK_PAUSE: Duration = Duration::from_millis(500);
 
+/// The longest pool file: anybody may have written it where it carries no key.
+const FILE_BYTES_MAX: u64 = 64 << 10;
+
 /// Host and port as they stand in a URL.
 pub(super) fn address(host: &str, port: u16) -> String {
     match host.contains(':') && !host.starts_with('[') {
@@ -106,6 +109,13 @@ impl Rendezvous {
             true => format!("klieg build {build}"),
             false => format!("klieg {version} build {build}"),
         }
+    }
+
+    /// True where what it says may stand in a log.
+    fn is_printable(&self) -> bool {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._+:[]%".contains(&byte);
+        let texts = [&self.build, &self.version, &self.run, &self.host];
+        texts.iter().all(|text| text.bytes().all(is_plain))
     }
 
     /// True for a driver of the same program.
@@ -224,16 +234,20 @@ pub(super) fn find(
     let text = match keys {
         Keys::OfRun => store.read_secret(&path),
         // It carries nothing that is worth stealing, and a false driver has no certificate.
-        Keys::Secret(_) | Keys::Site(_) => store.read(&path),
+        Keys::Secret(_) | Keys::Site(_) => store.read_at_most(&path, FILE_BYTES_MAX),
     };
     let Some(text) = text.map_err(|error| ClusterError::Store(store.at(&path)(error)))? else {
         return Ok(None);
     };
-    let found = serde_json::from_slice(&text).map_err(|error| ClusterError::Secret {
+    let no_pool_file = |what: &dyn std::fmt::Display| ClusterError::Secret {
         path: store.url(&path),
-        what: format!("is no pool file: {error}"),
-    })?;
-    Ok(Some(found))
+        what: format!("is no pool file: {what}"),
+    };
+    let found: Rendezvous = serde_json::from_slice(&text).map_err(|error| no_pool_file(&error))?;
+    match found.is_printable() {
+        true => Ok(Some(found)),
+        false => Err(no_pool_file(&"it says names that none of ours has")),
+    }
 }
 
 /// Returns the lock that the driver holds that uses a pool.
@@ -307,7 +321,7 @@ impl Drop for Membership {
 /// Removes the file of a pool where it is that of a run, not of a driver that took over.
 pub(super) fn retract(store: &Store, name: &str, run: &str) {
     let path = file(store, name);
-    let own = store.read(&path).ok().flatten();
+    let own = store.read_at_most(&path, FILE_BYTES_MAX).ok().flatten();
     let own = own.and_then(|text| serde_json::from_slice::<Rendezvous>(&text).ok());
     if own.is_some_and(|own| own.run == run) {
         drop(store.files().remove(&path));
