@@ -6,7 +6,7 @@
 #   lab.sh kill|stop|cont|start NAME            SIGKILL, SIGSTOP, SIGCONT, start again: nn dn1.. nn1 nn2 jn rm nm hms kdc
 #   lab.sh failover nn2 | state                 HA
 #   lab.sh fs|admin|fsck|yarn ARGS              Hadoop's own command lines, as the superuser; cli CLASS ARGS: any other one
-#   lab.sh fs-as-spot ARGS                      fs as user spot
+#   lab.sh fs-as-spot ARGS                      fs as user spot; both take several commands with -- between them
 #   lab.sh token FILE                           secure: an HDFS delegation token of user spot
 #   lab.sh run-on-yarn ARGS                     see YarnRun.java; as user spot
 #   lab.sh ps                                   daemons, pids, memory
@@ -55,8 +55,10 @@ prepare() {
       >"$CACHE/pip.log" 2>&1 || die "missing: pyspark from PyPI (see $CACHE/pip.log)"
   fi
   [ "$CACHE/loopback.so" -nt "$HERE/loopback.c" ] || cc -O2 -shared -fPIC -o "$CACHE/loopback.so" "$HERE/loopback.c" -ldl
-  [ "$CACHE/classes/YarnRun.class" -nt "$HERE/YarnRun.java" ] ||
-    javac -nowarn -proc:none -d "$CACHE/classes" -cp "$(cat "$CACHE/pom.cp")" "$HERE/YarnRun.java" 2>"$CACHE/javac.log" || die "javac failed (see $CACHE/javac.log)"
+  for c in YarnRun FsShells; do
+    [ "$CACHE/classes/$c.class" -nt "$HERE/$c.java" ] ||
+      javac -nowarn -proc:none -d "$CACHE/classes" -cp "$(cat "$CACHE/pom.cp")" "$HERE/$c.java" 2>"$CACHE/javac.log" || die "javac failed (see $CACHE/javac.log)"
+  done
   say "ready: Hadoop $(sed -n 's/.*<hadoop.version>\(.*\)<.*/\1/p' "$HERE/pom.xml"), pyspark $PYSPARK, $(java -version 2>&1 | head -1)"
 }
 
@@ -244,9 +246,7 @@ up() {
   for i in $(seq 120); do live "$DNS" && break; [ "$i" != 120 ] || die "datanodes did not register"; sleep .25; done
   [ $YARN = 0 ] || { startd rm; startd nm; }
   [ $HMS = 0 ] || startd hms
-  JAVA org.apache.hadoop.fs.FsShell -mkdir -p /tmp /user/spot /user/hive >/dev/null 2>"$LAB/log/mkdir.log"
-  JAVA org.apache.hadoop.fs.FsShell -chown spot:spot /user/spot >/dev/null 2>>"$LAB/log/mkdir.log"
-  JAVA org.apache.hadoop.fs.FsShell -chmod 1777 /tmp /user/hive >/dev/null 2>>"$LAB/log/mkdir.log"
+  JAVA FsShells -mkdir -p /tmp /user/spot /user/hive -- -chown spot:spot /user/spot -- -chmod 1777 /tmp /user/hive >/dev/null 2>"$LAB/log/mkdir.log"
   [ $YARN = 0 ] || { waitport rm $((BASE + 20)); waitport nm $((BASE + 25)); }
   [ $HMS = 0 ] || waitport hms $((BASE + 98))
   trap - EXIT
@@ -282,8 +282,8 @@ env) env_ ;;
 kill) signal KILL "$1" ;; stop) signal STOP "$1" ;; cont) signal CONT "$1" ;; start) [ "$1" != hms ] || freeport $((BASE + 98)); startd "$1"; [ "$1" != hms ] || waitport hms $((BASE + 98)) ;;
 failover) failover "$1" ;;
 state) for n in nn1 nn2; do echo "$n $(JAVA org.apache.hadoop.hdfs.tools.DFSHAAdmin -getServiceState $n 2>/dev/null || echo unreachable)"; done ;;
-fs) JAVA org.apache.hadoop.fs.FsShell "$@" ;;
-fs-as-spot) as_spot; JAVA org.apache.hadoop.fs.FsShell "$@" ;;
+fs) JAVA FsShells "$@" ;;
+fs-as-spot) as_spot; JAVA FsShells "$@" ;;
 admin) JAVA org.apache.hadoop.hdfs.tools.DFSAdmin "$@" ;;
 fsck) JAVA org.apache.hadoop.hdfs.tools.DFSck "$@" ;;
 cli) JAVA "$@" ;;

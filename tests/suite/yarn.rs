@@ -11,6 +11,7 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use crate::cluster::Site;
+use crate::cluster::Worker;
 use crate::cluster::on_hdfs;
 use crate::cluster::text;
 use crate::cluster::wait_for;
@@ -132,6 +133,24 @@ fn workers_in_containers(mode: &str, settings: &str, more: &str) {
         workers.args(["-f", "klieg worker --pool p --config site.yaml"]);
         workers.output().unwrap().stdout.is_empty()
     });
+    if mode == "secure" {
+        pool_file_of_another(&lab, folder.path());
+    }
+}
+
+/// Where the pool file carries the key of the run, a worker believes that of its own user alone.
+fn pool_file_of_another(lab: &Lab, folder: &Path) {
+    let forged = folder.join("p.json");
+    fs::write(&forged, "{}").unwrap();
+    let from = forged.display().to_string();
+    let private = "-Dfs.permissions.umask-mode=077";
+    lab.sh(&["fs", private, "-put", &from, "/user/spot/day/.klieg/pools"]);
+    let mut command = lab.command();
+    command.args(["worker", "--pool", "p", "--slots", "1", "-D"]);
+    command.args([&lab.warehouse("day"), "-D"]);
+    command.arg(format!("work_dir={}", folder.join("careful").display()));
+    let worker = Worker::start(&mut command, folder.join("careful.log"));
+    worker.wait_told("belongs to user hdfs, this is user spot");
 }
 
 #[test]

@@ -236,9 +236,9 @@ impl Lab {
     /// Copies a folder of this machine to the landing folder of a warehouse.
     pub(crate) fn land(&self, name: &str, from: &Path) {
         let landing = format!("/user/spot/{name}/flow/landing");
-        self.sh(&["fs-as-spot", "-mkdir", "-p", &landing]);
         let from = format!("{}/.", from.display());
-        self.sh(&["fs-as-spot", "-put", "-f", "-t", "8", &from, &landing]);
+        let put = ["-put", "-f", "-t", "8", &from, &landing];
+        self.sh(&[&["fs-as-spot", "-mkdir", "-p", &landing, "--"], &put[..]].concat());
     }
 
     /// Renames a file of spot, where it is there.
