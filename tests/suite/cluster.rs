@@ -659,7 +659,7 @@ fn keys_and_sizes(site: &Site) {
     let shared = ["--cluster", "local:9"];
     let (code, told) = text(&site.run(&shared).output().unwrap());
     assert_eq!(code, Some(2), "{told}");
-    assert!(told.contains("the least that works is 1728 MiB"), "{told}");
+    assert!(told.contains("the least that works is 1872 MiB"), "{told}");
 }
 
 #[test]

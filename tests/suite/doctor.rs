@@ -95,7 +95,7 @@ fn a_site_of_this_machine() {
 
 #[test]
 fn what_is_broken_on_a_cluster_is_named() {
-    let Some(lab) = Lab::up(&["simple"]) else {
+    let Some(lab) = Lab::up_with(&["simple"], &[("DNS", "3")]) else {
         return;
     };
     let local = Warehouse::with_days(&[DAY], 6_000);

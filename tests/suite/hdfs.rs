@@ -64,7 +64,7 @@ fn with_day(lab: &Lab, name: &str) -> Warehouse {
 
 #[test]
 fn hdfs_holds_the_bytes_of_this_machine_and_says_what_is_wrong() {
-    let Some(lab) = Lab::up(&["simple"]) else {
+    let Some(lab) = Lab::up_with(&["simple"], &[("DNS", "3")]) else {
         return;
     };
     let local = with_day(&lab, "day");

@@ -28,7 +28,7 @@ fn a_day_larger_than_its_worker_spills() {
         "--cluster",
         "local:1",
         "-D",
-        "memory=192MiB",
+        "memory=208MiB",
     ];
     let result = warehouse.run_ok(&[&day[..], &small].concat());
     let work = &result["days"][0]["outcome"]["steps"][1]["report"]["work"][0];

@@ -14,7 +14,7 @@ const ON_WORKERS: [&str; 6] = [
     "--cluster",
     "local:2",
     "-D",
-    "memory=384MiB",
+    "memory=416MiB",
     "-D",
     "cluster.train_from=1",
 ];

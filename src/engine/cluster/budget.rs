@@ -4,8 +4,8 @@
 //! --memory = the program itself + what is read once for several tasks + for each slot: a pool, and as much beside it
 //! ```
 
-/// What the program takes before its first task: code, connections, buffers of the network.
-const PROGRAM: u64 = 64 << 20;
+/// What the program takes beside its tasks: code, connections, buffers of the network, memory that is free and not given back.
+const PROGRAM: u64 = 80 << 20;
 /// What a task takes whatever its input is: blocks and row groups under way.
 const SLOT_LEAST: u64 = 128 << 20;
 /// One part of so many is for what is read once for several tasks.

@@ -258,10 +258,12 @@ fn answer(
     Ok(tokio::spawn(server))
 }
 
-/// How soon work is asked for after a task, since one plan follows the other; then later and later.
+/// How soon work is asked for after a task, since one plan follows the other.
 const ASK_BUSY: Duration = Duration::from_millis(5);
-/// How often work is asked for while there is none.
-const ASK_IDLE: Duration = Duration::from_millis(250);
+/// Then later and later, by such a part of the time without any.
+const ASK_PART: u32 = 16;
+/// How often work is asked for at last.
+const ASK_IDLE: Duration = Duration::from_secs(1);
 /// A worker without a free slot is heard so often.
 const HEARD: Duration = Duration::from_millis(5500);
 const HANDED_ON: Duration = Duration::from_millis(3);
@@ -353,15 +355,13 @@ impl Served<'_> {
     ) -> &'static str {
         let mut answered = Instant::now();
         let mut leaving: Option<Instant> = None;
-        let (mut idle, mut why) = (ASK_BUSY, "told to leave");
+        let (mut idle_since, mut why) = (Instant::now(), "told to leave");
         loop {
+            let pause = (idle_since.elapsed() / ASK_PART).clamp(ASK_BUSY, ASK_IDLE);
             tokio::select! {
-                () = tokio::time::sleep(idle) => {
-                    ask.notify_one();
-                    idle = (idle * 2).min(ASK_IDLE);
-                }
+                () = tokio::time::sleep(pause) => ask.notify_one(),
                 () = self.state.ask.notified() => {
-                    idle = ASK_BUSY;
+                    idle_since = Instant::now();
                     if self.state.is_unfit.load(Ordering::Relaxed) && leaving.is_none() {
                         (leaving, why) = (Some(Instant::now()), "not fit for work");
                     }
@@ -371,7 +371,8 @@ impl Served<'_> {
                 }
                 _ = &mut *polls => return "the driver has no more work",
                 () = leave.notified(), if leaving.is_none() => {
-                    (leaving, idle) = (Some(Instant::now()), ASK_BUSY);
+                    idle_since = Instant::now();
+                    leaving = Some(idle_since);
                 }
             }
             let grace = match self.state.is_unfit.load(Ordering::Relaxed) {

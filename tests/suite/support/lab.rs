@@ -113,7 +113,7 @@ impl Drop for Spark {
 }
 
 impl Lab {
-    /// Starts a cluster; `None`, said loudly, where `NO_LAB` is set.
+    /// Starts a cluster of two DataNodes; `None`, said loudly, where `NO_LAB` is set.
     pub(crate) fn up(args: &[&str]) -> Option<Self> {
         Self::up_with(args, &[])
     }
@@ -130,7 +130,8 @@ impl Lab {
         }
         let turn = Turn::take();
         let mut command = Command::new(SCRIPT);
-        command.arg("up").args(args).envs(variables.iter().copied());
+        command.arg("up").args(args).env("DNS", "2");
+        command.envs(variables.iter().copied());
         let starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let output = command.output().unwrap();
         drop(starting);
