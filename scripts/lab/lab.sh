@@ -3,7 +3,7 @@
 #   lab.sh prepare                              install and resolve everything (idempotent; non-zero = something is missing)
 #   eval "$(lab.sh up simple|ha|secure|secure-ha [--hms|--hms4] [--yarn])"   start; prints the exports
 #   lab.sh env                                  the exports again (LAB, HADOOP_CONF_DIR, KRB5_CONFIG, KEYTAB, HMS_URI, ...)
-#   lab.sh kill|stop|cont|start NAME            SIGKILL, SIGSTOP, SIGCONT, start again: nn dn1.. nn1 nn2 jn rm nm hms kdc
+#   lab.sh kill|stop|cont|start NAME            SIGKILL, SIGSTOP, SIGCONT, start again: nn dn1.. nn1 nn2 jn rm nm hms kdc fs
 #   lab.sh failover nn2 | state                 HA
 #   lab.sh fs|admin|fsck|yarn ARGS              Hadoop's own command lines, as the superuser; cli CLASS ARGS: any other one
 #   lab.sh fs-as-spot ARGS                      fs as user spot; both take several commands with -- between them
@@ -95,6 +95,7 @@ startd() {
   dn[1-9]) i=${1#dn}
     spawn "$1" java @"$LAB/java.args" org.apache.hadoop.hdfs.server.datanode.DataNode -D dfs.datanode.data.dir="file://$d/$1" \
       -D dfs.datanode.address=127.0.0.1:$((BASE + 60 + i)) -D dfs.datanode.http.address=127.0.0.1:$((BASE + 80 + i)) -D dfs.datanode.ipc.address=127.0.0.1:$((BASE + 40 + i)) ;;
+  fs) spawn fs java @"$LAB/java.args" FsShells $((BASE + 99)) ;;
   rm) spawn rm java @"$LAB/java.args" org.apache.hadoop.yarn.server.resourcemanager.ResourceManager ;;
   nm) spawn nm java @"$LAB/java.args" org.apache.hadoop.yarn.server.nodemanager.NodeManager ;;
   hms4) spawn hms env -C "$LAB/data" java @"$LAB/hms4.args" org.apache.hadoop.hive.metastore.HiveMetaStore -p $((BASE + 98)) ;;
@@ -114,7 +115,7 @@ conf() {
     o="$o --add-opens java.base/$x=ALL-UNNAMED"
   done
   o="$o --add-opens java.security.jgss/sun.security.krb5=ALL-UNNAMED --add-exports java.security.jgss/sun.security.krb5=ALL-UNNAMED"
-  o="$o -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.net.preferIPv4Stack=true -Djava.io.tmpdir=$d/tmp -Dhadoop.home.dir=$LAB -Dhadoop.log.dir=$LAB/log"
+  o="$o -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote -Djava.net.preferIPv4Stack=true -Djava.io.tmpdir=$d/tmp -Dhadoop.home.dir=$LAB -Dhadoop.log.dir=$LAB/log"
   ! is secure || o="$o -Djava.security.krb5.conf=$k/krb5.conf"
   echo "-Xmx${HEAP:-256m} $o -cp $c:$CACHE/classes:$(cat "$CACHE/pom.cp")" >"$LAB/java.args"
   echo "-Xmx400m $o -Dderby.system.home=$d -cp $LAB/hive:$(spark_jars)/*" >"$LAB/hms.args"
@@ -207,6 +208,16 @@ load() {
   unset HADOOP_USER_NAME HADOOP_PROXY_USER HADOOP_TOKEN_FILE_LOCATION # Hadoop's own commands run as the superuser
   ! is secure || export KRB5_CONFIG=$LAB/krb/krb5.conf KRB5CCNAME=$LAB/krb/cc-hdfs
 }
+hadoop_fs() { # USER ARGS: see FsShells.java
+  local user=$1 out err code; shift
+  out=$(mktemp "$LAB/data/tmp/out.XXXXXX"); err=$(mktemp "$LAB/data/tmp/err.XXXXXX")
+  exec 3<>"/dev/tcp/127.0.0.1/$((BASE + 99))"
+  printf '%s\n' "$user" "$out" "$err" $# "$@" >&3
+  read -r code <&3 || die "no answer: $LAB/log/fs.log"
+  exec 3>&-
+  cat "$out"; cat "$err" >&2; rm "$out" "$err"
+  return "$code"
+}
 as_spot() { if is secure; then export KRB5CCNAME=$LAB/krb/cc; else export HADOOP_USER_NAME=spot; fi; }
 env_() {
   echo "export LAB=$LAB HADOOP_CONF_DIR=$LAB/conf HDFS_URL=$(is ha && echo hdfs://labns || echo "hdfs://localhost:$BASE")"
@@ -231,6 +242,7 @@ up() {
   conf
   ! is secure || kdc
   load
+  startd fs
   if is ha; then
     startd jn; waitport jn $((BASE + 95))
     JAVA $NN -D dfs.ha.namenode.id=nn1 -D dfs.namenode.name.dir="file://$LAB/data/nn1" -format -force -nonInteractive >"$LAB/log/format.log" 2>&1 || die "format failed: $LAB/log/format.log"
@@ -246,7 +258,8 @@ up() {
   for i in $(seq 120); do live "$DNS" && break; [ "$i" != 120 ] || die "datanodes did not register"; sleep .25; done
   [ $YARN = 0 ] || { startd rm; startd nm; }
   [ $HMS = 0 ] || startd hms
-  JAVA FsShells -mkdir -p /tmp /user/spot /user/hive -- -chown spot:spot /user/spot -- -chmod 1777 /tmp /user/hive >/dev/null 2>"$LAB/log/mkdir.log"
+  waitport fs $((BASE + 99))
+  hadoop_fs "" -mkdir -p /tmp /user/spot /user/hive -- -chown spot:spot /user/spot -- -chmod 1777 /tmp /user/hive >"$LAB/log/mkdir.log" 2>&1
   [ $YARN = 0 ] || { waitport rm $((BASE + 20)); waitport nm $((BASE + 25)); }
   [ $HMS = 0 ] || waitport hms $((BASE + 98))
   trap - EXIT
@@ -282,8 +295,8 @@ env) env_ ;;
 kill) signal KILL "$1" ;; stop) signal STOP "$1" ;; cont) signal CONT "$1" ;; start) [ "$1" != hms ] || freeport $((BASE + 98)); startd "$1"; [ "$1" != hms ] || waitport hms $((BASE + 98)) ;;
 failover) failover "$1" ;;
 state) for n in nn1 nn2; do echo "$n $(JAVA org.apache.hadoop.hdfs.tools.DFSHAAdmin -getServiceState $n 2>/dev/null || echo unreachable)"; done ;;
-fs) JAVA FsShells "$@" ;;
-fs-as-spot) as_spot; JAVA FsShells "$@" ;;
+fs) hadoop_fs "" "$@" ;;
+fs-as-spot) hadoop_fs spot "$@" ;;
 admin) JAVA org.apache.hadoop.hdfs.tools.DFSAdmin "$@" ;;
 fsck) JAVA org.apache.hadoop.hdfs.tools.DFSck "$@" ;;
 cli) JAVA "$@" ;;

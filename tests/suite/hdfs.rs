@@ -236,7 +236,8 @@ fn quota(lab: &Lab, local: &Warehouse) {
 /// Somebody who appends to a file and does not close it.
 fn appending(lab: &Lab, path: &str, bytes: &[u8]) -> (Child, ChildStdin) {
     let mut writer = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab/lab.sh"))
-        .args(["fs", "-Ddfs.blocksize=1048576", "-appendToFile", "-", path])
+        .args(["cli", "org.apache.hadoop.fs.FsShell"])
+        .args(["-Ddfs.blocksize=1048576", "-appendToFile", "-", path])
         .envs(&lab.environment)
         .stdin(Stdio::piped())
         .stderr(Stdio::null())

@@ -23,6 +23,7 @@ use datafusion::prelude::SessionConfig;
 use tokio::sync::Notify;
 
 use crate::engine::cluster::guard::work;
+use crate::engine::cluster::heap;
 use crate::engine::cluster::jobs::LEAVES;
 use crate::engine::cluster::paths;
 use crate::engine::session;
@@ -186,7 +187,8 @@ impl QueryStageExecutor for Watched {
 }
 
 impl Fitness {
-    /// Says for which stage it works, where that does something else than the one before: training has hundreds of them.
+    /// Says for which stage it works, where that does something else than the one before (training has hundreds of them), and gives
+    /// back what that one has left free.
     fn tell_stage(&self, (job, stage): (&JobId, usize), work: &str) {
         let mut last = self
             .state
@@ -195,6 +197,7 @@ impl Fitness {
             .unwrap_or_else(PoisonError::into_inner);
         if *last != work {
             work.clone_into(&mut last);
+            heap::give_back();
             (self.tell)(&format!(
                 "run {}: stage {stage} of job {job}: {work}",
                 self.run

@@ -27,6 +27,7 @@ mod folder;
 mod gate;
 mod guard;
 mod handed;
+mod heap;
 mod jobs;
 mod lazy;
 mod member;
