@@ -485,6 +485,28 @@ fn a_worker_frozen_in_any_stage_counts_nowhere() {
 }
 
 #[test]
+fn a_result_on_a_frozen_worker_is_made_anew() {
+    let site = Site::new();
+    let workers = ["w1", "w2"].map(|name| site.worker(name, &[], &[]));
+    let (go, once, log) = (site.path("go"), site.path("done"), site.path("driver.log"));
+    let mut run = site.run(&["--cluster", "p", "--min-workers", "2"]);
+    run.env("KLIEG_WAIT_AT", "before a result is read");
+    run.env("KLIEG_WAIT_FOR", &go).env("KLIEG_ONCE", &once);
+    let mut driver = run.stderr(File::create(&log).unwrap()).spawn().unwrap();
+    wait_for("a result", || is_there(&once));
+    let process = workers[0].serving();
+    signal("-STOP", &process);
+    fs::write(&go, "").unwrap();
+    let code = driver.wait().unwrap().code();
+    signal("-CONT", &process);
+    let told = fs::read_to_string(&log).unwrap();
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("was silent for 7 s"), "{told}");
+    wait_for("an end of it", || !is_alive(&process));
+    site.check_published(&told);
+}
+
+#[test]
 fn workers_of_a_driver_that_is_killed_leave() {
     let site = Site::new();
     let once = site.path("waited");

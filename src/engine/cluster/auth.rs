@@ -209,6 +209,11 @@ impl Auth {
             .user_agent(self.agent.clone())?)
     }
 
+    /// How long connections may take.
+    pub(super) fn waits(&self) -> Waits {
+        self.waits
+    }
+
     /// What Ballista asks for each endpoint that it makes.
     pub(super) fn hook(&self) -> EndpointOverrideFn {
         let auth = self.clone();

@@ -13,6 +13,22 @@ use crate::engine::cluster::members::text;
 use crate::engine::cluster::pool::Rendezvous;
 use crate::engine::cluster::pool::address;
 
+/// Waits for a connection and its handshake, which a process that is stopped never answers: tonic gives up the connection alone.
+///
+/// # Errors
+/// `TimedOut`.
+pub(super) async fn in_time<T>(
+    waits: config::Waits,
+    connecting: impl Future<Output = T>,
+) -> Result<T, io::Error> {
+    let time = waits.connect * 2;
+    let connected = tokio::time::timeout(time, connecting).await;
+    connected.map_err(|_| {
+        let text = format!("no handshake within {} s", time.as_secs());
+        io::Error::new(io::ErrorKind::TimedOut, text)
+    })
+}
+
 /// Connects to the driver.
 pub(super) async fn dial(
     driver: &Rendezvous,
@@ -38,7 +54,8 @@ pub(super) async fn dial(
     let endpoint = endpoint.map_err(|error| fail(&error))?;
     let endpoint = auth.endpoint(endpoint).map_err(|error| fail(&*error))?;
     // A stopped driver must become an error.
-    let channel = endpoint.timeout(waits.answer).connect().await;
+    let channel = in_time(waits, endpoint.timeout(waits.answer).connect()).await;
+    let channel = channel.map_err(|error| fail(&error))?;
     channel.map_err(|error| fail(&error))
 }
 

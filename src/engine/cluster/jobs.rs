@@ -26,8 +26,10 @@ use crate::engine::Engine as _;
 use crate::engine::Progress;
 use crate::engine::Sink;
 use crate::engine::cluster::Cluster;
+use crate::engine::cluster::dial::in_time;
 use crate::engine::cluster::guard;
 use crate::engine::cluster::members::FailedTask;
+use crate::store::fail;
 
 /// How often a job is looked at.
 const TICK: Duration = Duration::from_millis(200);
@@ -83,7 +85,13 @@ impl Cluster {
                     )))
                 }
                 (None, Some(failed)) => Err(Doubt::passing(&short(&failed.error))),
-                (None, None) => self.fetch(result, sink).await,
+                (None, None) => {
+                    fail::point("before a result is read");
+                    tokio::select! {
+                        fetched = self.fetch(result, sink) => fetched,
+                        lost = self.loss(losses) => Err(Doubt::passing(&lost)),
+                    }
+                }
             },
             (Err(why), _) => Err(doubt(&why, &failed)),
         };
@@ -158,6 +166,17 @@ impl Cluster {
         };
         drop(self.scheduler.cancel_job(job.clone()).await);
         Err(why)
+    }
+
+    /// Waits until a worker is lost.
+    async fn loss(&self, known: usize) -> String {
+        loop {
+            tokio::time::sleep(TICK).await;
+            let trouble = self.look_for_losses().await;
+            if let Some(lost) = trouble.or_else(|| self.members.loss_after(known)) {
+                return lost;
+            }
+        }
     }
 
     /// Notes workers that are gone, before their silence says so, for all jobs that run; returns what ends them all.
@@ -236,7 +255,9 @@ impl Cluster {
                     0,
                     0,
                 );
-                let client = client.await.map_err(|error| fail(&error))?;
+                let client = in_time(self.auth.waits(), client).await;
+                let client = client.map_err(|error| fail(&error))?;
+                let client = client.map_err(|error| fail(&error))?;
                 let mut clients = clients.lock().unwrap_or_else(PoisonError::into_inner);
                 clients.insert(key, client.clone());
                 client

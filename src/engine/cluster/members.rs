@@ -25,6 +25,7 @@ use tonic::transport::Endpoint;
 use crate::engine::cluster::auth::Auth;
 use crate::engine::cluster::blame::Blame;
 use crate::engine::cluster::blame::Verdict;
+use crate::engine::cluster::dial::in_time;
 use crate::engine::cluster::handed::Handed;
 use crate::engine::cluster::member::Member;
 use crate::engine::cluster::member::NEW;
@@ -313,10 +314,9 @@ impl Members {
         let endpoint = Endpoint::from_shared(format!("http://{address}"));
         let endpoint = endpoint.map_err(|error| fail(&error))?;
         let endpoint = self.auth.endpoint(endpoint).map_err(|error| fail(&error))?;
-        let channel = endpoint
-            .connect()
-            .await
-            .map_err(|error| fail(&text(&error)))?;
+        let channel = in_time(self.auth.waits(), endpoint.connect()).await;
+        let channel = channel.map_err(|error| fail(&error))?;
+        let channel = channel.map_err(|error| fail(&text(&error)))?;
         let nothing = proto::CancelTasksParams::default();
         let answer = ExecutorGrpcClient::new(channel).cancel_tasks(nothing).await;
         answer.map(drop).map_err(|error| fail(&error.message()))

@@ -56,6 +56,7 @@ use crate::engine::cluster::auth::Auth;
 use crate::engine::cluster::budget::Budget;
 use crate::engine::cluster::control::Control;
 use crate::engine::cluster::dial::dial;
+use crate::engine::cluster::dial::in_time;
 use crate::engine::cluster::driver::codec;
 use crate::engine::cluster::fitness;
 use crate::engine::cluster::fitness::Checked;
@@ -308,7 +309,10 @@ impl Served<'_> {
             cache_bytes: usize::try_from(budget.cache).unwrap_or(usize::MAX),
         }));
         let engine = Arc::new(Checked {
-            engine: DefaultExecutionEngine::with_client_pool(Arc::new(Clients::default())),
+            engine: DefaultExecutionEngine::with_client_pool(Arc::new(Clients {
+                waits: auth.waits(),
+                known: Mutex::default(),
+            })),
             place: Arc::new(Fitness {
                 work_dir: order.work_dir.clone(),
                 store: (*store).clone(),
@@ -414,8 +418,10 @@ impl Served<'_> {
 }
 
 /// One connection to each other worker, kept: without it each fetch would shake hands.
-#[derive(Default)]
-struct Clients(Mutex<BTreeMap<(String, u16), BallistaClient>>);
+struct Clients {
+    waits: config::Waits,
+    known: Mutex<BTreeMap<(String, u16), BallistaClient>>,
+}
 
 impl fmt::Debug for Clients {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -434,7 +440,7 @@ impl BallistaClientPool for Clients {
     ) -> ballista_core::error::Result<PooledClient> {
         let key = (host.to_owned(), port);
         let known = self
-            .0
+            .known
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get(&key)
@@ -454,10 +460,10 @@ impl BallistaClientPool for Clients {
                     config.initial_connection_window_size,
                     config.initial_stream_window_size,
                 );
-                client.await?
+                in_time(self.waits, client).await??
             }
         };
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(key, client.clone());
         Ok(PooledClient::new(client, Box::new(drop)))
     }
