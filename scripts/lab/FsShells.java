@@ -46,7 +46,7 @@ public class FsShells {
       System.setErr(err);
       UserGroupInformation as = user(user);
       int code = as.doAs((PrivilegedExceptionAction<Integer>) () -> run(commands));
-      FileSystem.closeAllForUGI(as); // the next command may have other settings
+      FileSystem.closeAllForUGI(as); // the next request may have other settings
       client.getOutputStream().write((code + "\n").getBytes(StandardCharsets.UTF_8));
     }
   }

@@ -6,7 +6,7 @@
 #   lab.sh kill|stop|cont|start NAME            SIGKILL, SIGSTOP, SIGCONT, start again: nn dn1.. nn1 nn2 jn rm nm hms kdc fs
 #   lab.sh failover nn2 | state                 HA
 #   lab.sh fs|admin|fsck|yarn ARGS              Hadoop's own command lines, as the superuser; cli CLASS ARGS: any other one
-#   lab.sh fs-as-spot ARGS                      fs as user spot; both take several commands with -- between them
+#   lab.sh fs-as-spot ARGS                      fs as user spot; both by a JVM that stays: several commands have -- between them, no stdin
 #   lab.sh token FILE                           secure: an HDFS delegation token of user spot
 #   lab.sh run-on-yarn ARGS                     see YarnRun.java; as user spot
 #   lab.sh ps                                   daemons, pids, memory

@@ -5,6 +5,7 @@ use std::fmt;
 use std::hash::BuildHasher as _;
 use std::hash::Hasher as _;
 use std::hash::RandomState;
+use std::io;
 use std::io::Read as _;
 use std::net::IpAddr;
 use std::net::Ipv6Addr;
@@ -22,6 +23,7 @@ use ballista_core::BALLISTA_PROTOCOL_VERSION;
 use ballista_core::client::BallistaClient;
 use ballista_core::client_pool::BallistaClientPool;
 use ballista_core::client_pool::PooledClient;
+use ballista_core::error::BallistaError;
 use ballista_core::extension::BallistaConfigGrpcEndpoint;
 use ballista_core::serde::BallistaCodec;
 use ballista_core::serde::BallistaLogicalExtensionCodec;
@@ -352,7 +354,7 @@ impl Served<'_> {
     /// Waits for a reason to leave.
     async fn watch(
         &self,
-        polls: &mut JoinHandle<Result<(), ballista_core::error::BallistaError>>,
+        polls: &mut JoinHandle<Result<(), BallistaError>>,
         (health, driver): (&ExecutorHealth, &mut SchedulerGrpcClient<Channel>),
         (leave, ask): (&Notify, &Notify),
         give_up: Duration,
@@ -437,7 +439,7 @@ impl BallistaClientPool for Clients {
         port: u16,
         config: &GrpcClientConfig,
         hook: Option<Arc<BallistaConfigGrpcEndpoint>>,
-    ) -> ballista_core::error::Result<PooledClient> {
+    ) -> Result<PooledClient, BallistaError> {
         let key = (host.to_owned(), port);
         let known = self
             .known
@@ -460,7 +462,10 @@ impl BallistaClientPool for Clients {
                     config.initial_connection_window_size,
                     config.initial_stream_window_size,
                 );
-                in_time(self.waits, client).await??
+                // So that the driver hears from whom nothing could be read.
+                let silent =
+                    |error: io::Error| BallistaError::GrpcConnectionError(error.to_string());
+                in_time(self.waits, client).await.map_err(silent)??
             }
         };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
