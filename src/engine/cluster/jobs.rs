@@ -147,10 +147,7 @@ impl Cluster {
                         }
                         progress.set_stages(stages);
                     }
-                    if let Some(trouble) = self.look_for_losses().await {
-                        break trouble;
-                    }
-                    if let Some(lost) = self.members.loss_after(losses) {
+                    if let Some(lost) = self.lost(losses).await {
                         break lost;
                     }
                     if self.members.are_there() {
@@ -172,11 +169,16 @@ impl Cluster {
     async fn loss(&self, known: usize) -> String {
         loop {
             tokio::time::sleep(TICK).await;
-            let trouble = self.look_for_losses().await;
-            if let Some(lost) = trouble.or_else(|| self.members.loss_after(known)) {
+            if let Some(lost) = self.lost(known).await {
                 return lost;
             }
         }
+    }
+
+    /// Looks for losses, and returns the first after so many.
+    async fn lost(&self, known: usize) -> Option<String> {
+        let trouble = self.look_for_losses().await;
+        trouble.or_else(|| self.members.loss_after(known))
     }
 
     /// Notes workers that are gone, before their silence says so, for all jobs that run; returns what ends them all.
