@@ -1,5 +1,6 @@
 //! Exit codes: what a scheduler can act on.
 
+use std::error::Error;
 use std::io;
 
 use parquet::errors::ParquetError;
@@ -20,6 +21,7 @@ use crate::step::StepError;
 use crate::store::LockError;
 use crate::store::PublishError;
 use crate::store::StoreError;
+use crate::store::io_cause;
 use crate::store::is_unavailable;
 use crate::table::hive::InvalidDay;
 use crate::table::period::InvalidPeriod;
@@ -151,7 +153,12 @@ pub(super) fn cluster_code(error: &ClusterError) -> u8 {
         // A part of it is a file: the setting is wrong, not the data.
         ClusterError::WorkDir(error) if error.kind() == io::ErrorKind::NotADirectory => USAGE,
         ClusterError::WorkDir(error) => write_code(error),
-        ClusterError::NoWorkers { .. } | ClusterError::Worker(_) => UNAVAILABLE,
+        ClusterError::NoWorkers { .. }
+        | ClusterError::Worker(_)
+        | ClusterError::Tries {
+            is_unavailable: true,
+            ..
+        } => UNAVAILABLE,
         ClusterError::Tries { .. } => FAILED,
     }
 }
@@ -233,7 +240,7 @@ pub(super) fn day_code(error: &DayError) -> u8 {
         DayError::Lock(error) => lock_code(error),
         DayError::Publish(error) => publish_code(error),
         DayError::Store(store) => write_code(&store.error),
-        DayError::Engine(_) => FAILED,
+        DayError::Engine(error) => cause_code(error),
         DayError::Cluster(error) => cluster_code(error),
         DayError::Step { error, .. } => step_code(error),
     }
@@ -267,20 +274,14 @@ fn io_of(error: &DayError) -> Option<&io::Error> {
             | StepError::Publish(PublishError::Store(store))
             | StepError::Publish(PublishError::HalfDone { error: store }) => Some(&store.error),
             StepError::Ingest(IngestError::Read { error, .. }) => Some(error),
+            StepError::Plan(error) => io_cause(error),
             StepError::Parquet { error, .. }
-            | StepError::Ingest(IngestError::Write { error, .. }) => io_of_parquet(error),
+            | StepError::Ingest(IngestError::Write { error, .. }) => io_cause(error),
             _ => None,
         },
         DayError::Lock(_) | DayError::Publish(_) | DayError::Engine(_) | DayError::Cluster(_) => {
             None
         }
-    }
-}
-
-fn io_of_parquet(error: &ParquetError) -> Option<&io::Error> {
-    match error {
-        ParquetError::External(inner) => inner.downcast_ref(),
-        _ => None,
     }
 }
 
@@ -295,11 +296,12 @@ fn step_code(error: &StepError) -> u8 {
         StepError::Store(store) => write_code(&store.error),
         StepError::Publish(error) => publish_code(error),
         StepError::Cluster(error) => cluster_code(error),
+        StepError::Plan(error) => cause_code(error),
         StepError::Rejected { .. } | StepError::Unreadable { .. } | StepError::Emptied { .. } => {
             REJECTED
         }
         StepError::Parquet { error, .. } | StepError::Ingest(IngestError::Write { error, .. }) => {
-            parquet_code(error)
+            cause_code(error)
         }
         StepError::Room(error)
         | StepError::Corpus(CorpusError::Room(error))
@@ -317,8 +319,8 @@ pub(super) fn read_code(error: &io::Error) -> u8 {
     }
 }
 
-fn parquet_code(error: &ParquetError) -> u8 {
-    io_of_parquet(error).map_or(FAILED, write_code)
+fn cause_code(error: &(dyn Error + 'static)) -> u8 {
+    io_cause(error).map_or(FAILED, write_code)
 }
 
 fn write_code(error: &io::Error) -> u8 {

@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 use std::time::UNIX_EPOCH;
 
 use rustix::fs::CWD;
@@ -24,6 +25,10 @@ use crate::store::files::Files;
 use crate::store::files::Held;
 use crate::store::files::Source;
 use crate::store::lock::OsLock;
+
+/// How often a folder is removed again to which somebody adds files meanwhile: a worker may write for its driver until it sees it dead.
+const AGAIN: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// `file://`.
 #[derive(Debug)]
@@ -130,7 +135,7 @@ impl Files for Local {
             Err(error) => return Err(error),
         };
         if is_folder {
-            std::fs::remove_dir_all(path)
+            remove_folder(path)
         } else {
             std::fs::remove_file(path)
         }
@@ -189,7 +194,57 @@ fn entry(path: PathBuf, metadata: &Metadata) -> io::Result<Entry> {
     })
 }
 
+/// Removes a folder also where files come to it, or go, meanwhile.
+fn remove_folder(path: &Path) -> io::Result<()> {
+    for _ in 0..AGAIN {
+        match std::fs::remove_dir_all(path) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                std::thread::sleep(PAUSE);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            done => return done,
+        }
+    }
+    std::fs::remove_dir_all(path)
+}
+
 /// A rename lasts through a loss of power only when its folder is on the disk.
 fn sync_parent(path: &Path) -> io::Result<()> {
     File::open(path.parent().unwrap_or(path))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_is_removed_while_somebody_writes_to_it() {
+        let work = tempfile::tempdir().unwrap();
+        let folder = work.path().join("runs/flow-20160708");
+        let late = folder.join("run/table");
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let start = Instant::now();
+                for number in 0.. {
+                    // Like a worker: into folders that it makes.
+                    drop(std::fs::create_dir_all(&late));
+                    drop(std::fs::write(late.join(number.to_string()), b""));
+                    if start.elapsed() > 10 * PAUSE {
+                        break;
+                    }
+                }
+                is_over.store(true, Ordering::Relaxed);
+            });
+            while !is_over.load(Ordering::Relaxed) {
+                Local.remove(&folder).unwrap();
+            }
+        });
+        Local.remove(&folder).unwrap();
+        assert!(!folder.try_exists().unwrap());
+    }
 }

@@ -26,6 +26,7 @@ mod staging;
 mod trash;
 mod versions;
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::io::Read as _;
@@ -410,4 +411,13 @@ pub fn is_unavailable(error: &io::Error) -> bool {
             | Kind::NetworkUnreachable
             | Kind::ResourceBusy
     )
+}
+
+/// Returns what the file system or the network said, where that is why something failed.
+#[must_use]
+pub fn io_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
+    let mut causes = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| {
+        (**error).source()
+    });
+    causes.find_map(|cause| cause.downcast_ref())
 }

@@ -1077,6 +1077,27 @@ fn workers_on_hdfs() {
     let (code, told) = text(&run(&["--cluster", "p"], &[]).wait_with_output().unwrap());
     assert_eq!(code, Some(2), "{told}");
     assert!(told.contains("set pool.secret"), "{told}");
+    without_datanodes(&lab, &site, &run);
+}
+
+/// All DataNodes die while workers have tasks that read from them: for a scheduler that is the same as for a run without workers.
+fn without_datanodes(lab: &Lab, site: &Site, run: &Started) {
+    let (go, once) = (site.path("go on"), site.path("looks"));
+    let waiting = [
+        ("KLIEG_WAIT_AT", "before a task: look flows up"),
+        ("KLIEG_WAIT_FOR", go.to_str().unwrap()),
+        ("KLIEG_ONCE", once.to_str().unwrap()),
+    ];
+    let hasty = ["-D", "hadoop.data_timeout=3s", "-D", "hadoop.patience=3s"];
+    let args = [&["--cluster", "local:1"], &hasty[..]].concat();
+    let running = run(&args, &waiting);
+    wait_for("a task", || is_there(&once));
+    lab.sh(&["kill", "dn1"]);
+    lab.sh(&["kill", "dn2"]);
+    fs::write(&go, "").unwrap();
+    let (code, told) = text(&running.wait_with_output().unwrap());
+    assert_eq!(code, Some(6), "{told}");
+    assert!(told.contains("the cluster does not answer"), "{told}");
 }
 
 /// A run with arguments and variables.

@@ -12,6 +12,7 @@ use crate::engine::cluster::auth::Auth;
 use crate::engine::cluster::members::text;
 use crate::engine::cluster::pool::Rendezvous;
 use crate::engine::cluster::pool::address;
+use crate::store::io_cause;
 
 /// Waits for a connection and its handshake, which a process that is stopped never answers: tonic gives up the connection alone.
 ///
@@ -38,33 +39,28 @@ pub(super) async fn dial(
     let Rendezvous {
         host, port, run, ..
     } = driver;
-    let fail = |error: &(dyn Error + 'static)| {
-        let hint = match is_of_tls(error) {
-            true => {
-                "its certificate or that of this machine is not of the pool: pool.secret or cluster.tls must be the same on both"
-            }
-            false => "open the firewall from the workers to it",
-        };
+    let fail = |error: &(dyn Error + 'static), hint: &str| {
         ClusterError::Worker(format!(
             "driver of run {run} at {host}:{port} cannot be reached from here: {}; {hint}",
             text(error)
         ))
     };
     let endpoint = Endpoint::from_shared(format!("https://{}", address(host, *port)));
-    let endpoint = endpoint.map_err(|error| fail(&error))?;
-    let endpoint = auth.endpoint(endpoint).map_err(|error| fail(&*error))?;
+    let endpoint = endpoint.map_err(|error| fail(&error, FIREWALL))?;
+    let endpoint = auth.endpoint(endpoint);
+    let endpoint = endpoint.map_err(|error| fail(&*error, FIREWALL))?;
     // A stopped driver must become an error.
     let channel = in_time(waits, endpoint.timeout(waits.answer).connect()).await;
-    let channel = channel.map_err(|error| fail(&error))?;
-    channel.map_err(|error| fail(&error))
+    let channel = channel.map_err(|error| fail(&error, SILENT))?;
+    channel.map_err(|error| match io_cause(&error).map(io::Error::kind) {
+        Some(io::ErrorKind::InvalidData) => fail(&error, FOREIGN),
+        _ => fail(&error, FIREWALL),
+    })
 }
 
-/// True where somebody answered, and the handshake failed.
-fn is_of_tls(error: &(dyn Error + 'static)) -> bool {
-    let causes = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| {
-        (**error).source()
-    });
-    causes
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|error| error.kind() == io::ErrorKind::InvalidData)
-}
+/// Nobody answered.
+const FIREWALL: &str = "open the firewall from the workers to it";
+/// Somebody answered, and the handshake failed.
+const FOREIGN: &str = "its certificate or that of this machine is not of the pool: pool.secret or cluster.tls must be the same on both";
+/// Somebody answered, and then nothing came.
+const SILENT: &str = "it is stopped, or its machine has too much to do";

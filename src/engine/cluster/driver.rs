@@ -300,6 +300,7 @@ impl Engine for Cluster {
                 return Err(external(ClusterError::Tries {
                     tries: number + 1,
                     why: doubt.why,
+                    is_unavailable: doubt.is_unavailable,
                 }));
             }
             progress.add_rerun(doubt.why.clone());

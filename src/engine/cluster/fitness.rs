@@ -1,6 +1,8 @@
 //! Whether this machine is fit for work, and what it does of it: known plans, watched, and a look at the machine when one fails.
 
+use std::error::Error;
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 use ballista_core::JobId;
+use ballista_core::error::BallistaError;
 use ballista_core::serde::protobuf::ShuffleWritePartition;
 use ballista_executor::execution_engine::DefaultExecutionEngine;
 use ballista_executor::execution_engine::ExecutionEngine;
@@ -25,10 +28,12 @@ use tokio::sync::Notify;
 use crate::engine::cluster::guard::work;
 use crate::engine::cluster::heap;
 use crate::engine::cluster::jobs::LEAVES;
+use crate::engine::cluster::jobs::NO_ANSWER;
 use crate::engine::cluster::paths;
 use crate::engine::session;
 use crate::store::Store;
 use crate::store::fail;
+use crate::store::is_unavailable;
 
 /// Below this a worker's disk is full.
 const DISK_LEAST: u64 = 64 << 20;
@@ -205,12 +210,13 @@ impl Fitness {
         }
     }
 
-    /// Looks whether a task failed because of this machine; then the worker leaves, and says so.
+    /// Looks whether a task failed because of this machine; then the worker leaves, and says so. Says too where the cluster is why.
     fn explain(&self, error: DataFusionError) -> DataFusionError {
         let message = error.to_string();
         let is_full = message.contains("No space left on device");
         let found = match check(&self.work_dir, &self.store) {
             Ok(()) if is_full => "its disk is full".to_owned(),
+            Ok(()) if is_of_cluster(&error) => return error.context(NO_ANSWER),
             Ok(()) => return error,
             Err(found) => found,
         };
@@ -218,4 +224,15 @@ impl Fitness {
         // What is wrong here comes first: of the task's error only the beginning may be shown.
         DataFusionError::Execution(format!("worker {}: {LEAVES}: {found}; {message}", self.id))
     }
+}
+
+/// True where the cluster of the warehouse did not answer. Ballista's errors do not tell their cause themselves.
+fn is_of_cluster(error: &DataFusionError) -> bool {
+    let error: &(dyn Error + 'static) = error;
+    let causes = std::iter::successors(Some(error), |&error| match error.downcast_ref() {
+        Some(BallistaError::DataFusionError(inner)) => Some(inner.as_ref()),
+        _ => error.source(),
+    });
+    let mut of_io = causes.filter_map(|cause| cause.downcast_ref::<io::Error>());
+    of_io.any(is_unavailable)
 }

@@ -95,6 +95,7 @@ impl Cluster {
             },
             (Err(why), _) => Err(doubt(&why, &failed)),
         };
+        let is_unavailable = failed.iter().any(|task| task.error.contains(NO_ANSWER));
         self.members.end(job.as_str());
         let workers = self.scheduler.state.executor_manager.clone();
         workers.clean_up_job_data(job.clone());
@@ -103,7 +104,10 @@ impl Cluster {
             tokio::time::sleep(REMOVE_AGAIN).await;
             workers.clean_up_job_data(job);
         }));
-        result
+        result.map_err(|doubt| Doubt {
+            is_unavailable,
+            ..doubt
+        })
     }
 
     /// Returns what the stages of a job did; it is there an instant after the job is told to have succeeded.
@@ -279,6 +283,8 @@ pub(super) struct Doubt {
     pub(super) why: String,
     /// True where the next try would meet it too.
     pub(super) is_lasting: bool,
+    /// True where the cluster of the warehouse did not answer.
+    pub(super) is_unavailable: bool,
 }
 
 impl Doubt {
@@ -286,6 +292,7 @@ impl Doubt {
         Self {
             why: why.to_string(),
             is_lasting: false,
+            is_unavailable: false,
         }
     }
 
@@ -293,6 +300,7 @@ impl Doubt {
         Self {
             why: why.to_string(),
             is_lasting: true,
+            is_unavailable: false,
         }
     }
 }
@@ -314,6 +322,8 @@ fn doubt(why: &str, failed: &[FailedTask]) -> Doubt {
 
 /// Stands in the error of a task whose worker is not fit for work.
 pub(super) const LEAVES: &str = "this worker leaves";
+/// Stands in the error of a task that read from or wrote to a cluster which is down.
+pub(super) const NO_ANSWER: &str = "the cluster does not answer";
 
 /// The first line, at a length that people read.
 fn short(error: &str) -> String {

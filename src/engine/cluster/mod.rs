@@ -146,6 +146,8 @@ pub enum ClusterError {
         tries: u32,
         /// What went wrong the last time.
         why: String,
+        /// True where that is the cluster of the warehouse, which did not answer.
+        is_unavailable: bool,
     },
     /// The folder of workers cannot be made in `work_dir`.
     #[error("work_dir: {0}; set another work_dir")]

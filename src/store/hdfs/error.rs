@@ -27,6 +27,18 @@ pub(super) fn io_error(error: HdfsError) -> io::Error {
     }
 }
 
+/// Reading, unlike a call of the NameNode, fails where DataNodes are gone for a while.
+pub(super) fn read_error(error: HdfsError) -> io::Error {
+    match error {
+        HdfsError::DataTransferError(text) => {
+            // Behind it stands all that is known of every DataNode.
+            let text = text.split(": [").next().unwrap_or_default();
+            io::Error::new(io::ErrorKind::ConnectionReset, first_line(text))
+        }
+        other => io_error(other),
+    }
+}
+
 fn denied(text: &str) -> io::Error {
     let remedy = "kinit, or set hadoop.principal and hadoop.keytab";
     io::Error::new(io::ErrorKind::PermissionDenied, format!("{text}; {remedy}"))

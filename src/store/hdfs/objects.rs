@@ -29,7 +29,7 @@ use object_store::Result;
 use object_store::path::Path;
 
 use crate::store::hdfs::call::Cluster;
-use crate::store::hdfs::error::io_error;
+use crate::store::hdfs::error::read_error;
 use crate::store::hdfs::read;
 use crate::store::is_unavailable;
 
@@ -60,7 +60,7 @@ impl Objects {
             let (client, number) = self.cluster.client();
             let task = self.cluster.handle()?.spawn(work(client));
             let error = match tokio::time::timeout(limit, task).await {
-                Ok(Ok(done)) => match done.map_err(io_error) {
+                Ok(Ok(done)) => match done.map_err(read_error) {
                     Ok(done) => return Ok(done),
                     Err(error) => error,
                 },

@@ -15,7 +15,7 @@ use hdfs_native::Client;
 use hdfs_native::file::FileReader;
 
 use crate::store::hdfs::call::Cluster;
-use crate::store::hdfs::error::io_error;
+use crate::store::hdfs::error::read_error;
 
 /// Bytes that are asked for at once.
 const PIECE: u64 = 4 << 20;
@@ -110,7 +110,7 @@ impl HdfsSource {
             let failure = match asked.2.recv_timeout(limit) {
                 Ok(Ok(bytes)) => return Ok(bytes),
                 Ok(Err(error)) => {
-                    let error = io_error(error);
+                    let error = read_error(error);
                     io::Error::new(io::ErrorKind::ConnectionReset, format!("read: {error}"))
                 }
                 Err(_) => cluster.silence("read", limit),
