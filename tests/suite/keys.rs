@@ -5,15 +5,20 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::Stdio;
 
-use rcgen::BasicConstraints;
 use rcgen::CertificateParams;
-use rcgen::IsCa;
 use rcgen::Issuer;
 use rcgen::KeyPair;
+use serde_json::Value;
 
 use crate::cluster::Site;
+use crate::cluster::is_there;
 use crate::cluster::text;
+use crate::cluster::wait_for;
+use crate::strangers;
+use crate::strangers::assert_closed_to_all;
+use crate::strangers::listening;
 use crate::support::klieg_stdout;
 
 fn private(path: &Path, text: &str) {
@@ -84,16 +89,17 @@ fn a_worker_is_told_where_its_driver_is() {
     }
 }
 
-/// An authority of the site, and what it issued for this host.
-fn certificates(folder: &Path) -> [String; 6] {
+/// An authority of the site, PEM of certificate and key, and the settings of what it issued for this host.
+fn certificates(folder: &Path) -> (String, [String; 6]) {
     fs::create_dir_all(folder).unwrap();
     let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = params.self_signed(&key).unwrap();
-    let issuer = Issuer::new(params, key);
+    let authority = strangers::authority().self_signed(&key).unwrap();
+    let whole = format!("{}{}", authority.pem(), key.serialize_pem());
+    let issuer = Issuer::new(strangers::authority(), key);
     let key = KeyPair::generate().unwrap();
-    let host = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    // The name is for those who ask as members of a run do.
+    let names = ["127.0.0.1", strangers::NAME].map(ToOwned::to_owned);
+    let host = CertificateParams::new(names).unwrap();
     let host = host.signed_by(&key, &issuer).unwrap();
     let file = |name: &str, text: &str| -> PathBuf {
         let path = folder.join(name);
@@ -107,23 +113,22 @@ fn certificates(folder: &Path) -> [String; 6] {
     ];
     let setting = |key: &str, path: &Path| format!("cluster.tls.{key}={}", path.display());
     let flag = || "-D".to_owned();
-    [
+    let settings = [
         flag(),
         setting("ca", &ca),
         flag(),
         setting("cert", &cert),
         flag(),
         setting("key", &key),
-    ]
+    ];
+    (whole, settings)
 }
 
 #[test]
 fn certificates_of_the_site_are_believed_and_no_others() {
     let site = Site::new();
-    let (own, other) = (
-        certificates(&site.path("own")),
-        certificates(&site.path("other")),
-    );
+    let (authority, own) = certificates(&site.path("own"));
+    let (another, other) = certificates(&site.path("other"));
     let (own, other) = (
         own.each_ref().map(String::as_str),
         other.each_ref().map(String::as_str),
@@ -146,9 +151,33 @@ fn certificates_of_the_site_are_believed_and_no_others() {
     assert_eq!(code, Some(2), "{told}");
     assert!(told.contains("others can read it: chmod 600"), "{told}");
     fs::set_permissions(key, fs::Permissions::from_mode(0o600)).unwrap();
-    let worker = site.worker("own-worker", &own, &[]);
-    site.run_same(&mut site.run(&run));
-    let text = fs::read_to_string(site.path("own-worker.log")).unwrap();
-    assert!(text.contains("serving the driver"), "{text}");
-    drop((worker, stranger));
+    every_port(&site, &own, (&authority, &another));
+    drop(stranger);
+}
+
+/// Those of a driver and its worker, while they work.
+fn every_port(site: &Site, own: &[&str], authorities: (&str, &str)) {
+    let (go, once) = (site.path("go"), site.path("waited"));
+    let waiting = [
+        ("KLIEG_WAIT_AT", "before a task: decode and write"),
+        ("KLIEG_WAIT_FOR", go.to_str().unwrap()),
+        ("KLIEG_ONCE", once.to_str().unwrap()),
+    ];
+    let worker = site.worker("own-worker", own, &waiting);
+    let mut run = site.run(&[&["--cluster", "p"], own].concat());
+    run.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let driver = run.spawn().unwrap();
+    wait_for("a task", || is_there(&once));
+    let ports = listening(&[driver.id().to_string(), worker.serving()]);
+    assert_eq!(ports.len(), 2);
+    let file = fs::read_to_string(site.path(".klieg/pools/p.json")).unwrap();
+    let pool: Value = serde_json::from_str(&file).unwrap();
+    let who = ["build", "run"].map(|key| pool[key].as_str().unwrap());
+    for port in ports {
+        assert_closed_to_all(port, authorities, who.into());
+    }
+    fs::write(&go, "").unwrap();
+    let (code, told) = text(&driver.wait_with_output().unwrap());
+    assert_eq!(code, Some(0), "{told}");
+    site.check(&told);
 }

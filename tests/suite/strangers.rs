@@ -24,7 +24,7 @@ use tonic::transport::Endpoint;
 use tonic::transport::Identity;
 
 /// The name in certificates of a run.
-const NAME: &str = "pool.klieg.internal";
+pub(crate) const NAME: &str = "pool.klieg.internal";
 
 /// What somebody shows.
 #[derive(Clone, Copy)]
@@ -44,7 +44,7 @@ pub(crate) fn forged_authority() -> String {
     format!("{}{}", certificate.pem(), key.serialize_pem())
 }
 
-fn authority() -> CertificateParams {
+pub(crate) fn authority() -> CertificateParams {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "klieg");
@@ -222,5 +222,26 @@ pub(crate) fn assert_closed(port: u16, shown: Shown<'_>, agent: &str, code: Opti
                 "{name}: {status}"
             ),
         }
+    }
+}
+
+/// Nobody gets an answer without a certificate, with a forged one, or of another build or run.
+#[track_caller]
+pub(crate) fn assert_closed_to_all(
+    port: u16,
+    (own, forged): (&str, &str),
+    (build, run): (&str, &str),
+) {
+    let agent = |build: &str, run: &str| format!("klieg/{build}/{run}");
+    for shown in [Shown::Plain, Shown::Nameless, Shown::Of(forged)] {
+        assert_closed(port, shown, &agent(build, run), None);
+    }
+    let others = [
+        agent("0123456789abcdef", run),
+        agent(build, "20160708T000000Z-00000000"),
+    ];
+    for agent in others {
+        let refused = Some(Code::FailedPrecondition);
+        assert_closed(port, Shown::Of(own), &agent, refused);
     }
 }
