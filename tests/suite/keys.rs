@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use rcgen::CertificateParams;
-use rcgen::Issuer;
 use rcgen::KeyPair;
 use serde_json::Value;
 
@@ -92,10 +91,8 @@ fn a_worker_is_told_where_its_driver_is() {
 /// An authority of the site, PEM of certificate and key, and the settings of what it issued for this host.
 fn certificates(folder: &Path) -> (String, [String; 6]) {
     fs::create_dir_all(folder).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let authority = strangers::authority().self_signed(&key).unwrap();
-    let whole = format!("{}{}", authority.pem(), key.serialize_pem());
-    let issuer = Issuer::new(strangers::authority(), key);
+    let authority = strangers::forged_authority();
+    let (of_authority, issuer) = strangers::issuer(&authority);
     let key = KeyPair::generate().unwrap();
     // The name is for those who ask as members of a run do.
     let names = ["127.0.0.1", strangers::NAME].map(ToOwned::to_owned);
@@ -107,7 +104,7 @@ fn certificates(folder: &Path) -> (String, [String; 6]) {
         path
     };
     let [ca, cert, key] = [
-        file("ca.pem", &authority.pem()),
+        file("ca.pem", of_authority),
         file("cert.pem", &host.pem()),
         file("key.pem", &key.serialize_pem()),
     ];
@@ -121,7 +118,7 @@ fn certificates(folder: &Path) -> (String, [String; 6]) {
         flag(),
         setting("key", &key),
     ];
-    (whole, settings)
+    (authority, settings)
 }
 
 #[test]

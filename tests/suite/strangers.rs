@@ -37,14 +37,14 @@ pub(crate) enum Shown<'a> {
     Of(&'a str),
 }
 
-/// An authority of the same name as those of runs.
+/// An authority of the same name as those of runs, PEM of certificate and key.
 pub(crate) fn forged_authority() -> String {
     let key = KeyPair::generate().unwrap();
     let certificate = authority().self_signed(&key).unwrap();
     format!("{}{}", certificate.pem(), key.serialize_pem())
 }
 
-pub(crate) fn authority() -> CertificateParams {
+fn authority() -> CertificateParams {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "klieg");
@@ -53,9 +53,15 @@ pub(crate) fn authority() -> CertificateParams {
     params
 }
 
+/// Returns the certificate of an authority, and what issues others by its key.
+pub(crate) fn issuer(pem: &str) -> (&str, Issuer<'static, KeyPair>) {
+    let (certificate, key) = pem.split_at(pem.find("-----BEGIN PRIVATE KEY").unwrap());
+    let key = KeyPair::from_pem(key).unwrap();
+    (certificate, Issuer::new(authority(), key))
+}
+
 fn identity(pem: &str) -> (Certificate, Identity) {
-    let start = pem.find("-----BEGIN PRIVATE KEY").unwrap();
-    let issuer = Issuer::new(authority(), KeyPair::from_pem(&pem[start..]).unwrap());
+    let (of_authority, issuer) = issuer(pem);
     let mut params = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
     params.extended_key_usages = vec![
         ExtendedKeyUsagePurpose::ServerAuth,
@@ -64,7 +70,7 @@ fn identity(pem: &str) -> (Certificate, Identity) {
     let key = KeyPair::generate().unwrap();
     let certificate = params.signed_by(&key, &issuer).unwrap();
     let identity = Identity::from_pem(certificate.pem(), key.serialize_pem());
-    (Certificate::from_pem(&pem[..start]), identity)
+    (Certificate::from_pem(of_authority), identity)
 }
 
 fn channel(port: u16, shown: Shown<'_>, agent: &str) -> Channel {
