@@ -199,6 +199,8 @@ pub struct Cluster {
     pub port: u16,
     /// Name or address by which others call this machine; `None` for that where it listens.
     pub external_host: Option<String>,
+    /// How often a busy worker is heard.
+    pub heartbeat: Duration,
     /// A worker or driver that is silent for so long is gone.
     pub worker_timeout: Duration,
     /// How long they wait for each other's network.

@@ -169,14 +169,18 @@ fn cluster(values: &Values<'_>) -> Result<Cluster, Error> {
             time.filter(|time| *time >= Duration::from_secs(least))
         })
     };
+    let heartbeat = values.parsed("cluster.heartbeat", "a time of 500ms to 60s", |text| {
+        let time = milliseconds(text).filter(|time| (500..=60_000).contains(time));
+        time.map(Duration::from_millis)
+    })?;
     Ok(Cluster {
         bind: values.parsed("cluster.bind", "an address such as 0.0.0.0", |text| {
             text.parse().ok()
         })?,
         port: values.number("cluster.port", 0, u16::MAX)?,
         external_host: values.text("cluster.external_host"),
-        // A busy worker asks for work every five seconds.
-        worker_timeout: seconds("cluster.worker_timeout", 7)?,
+        heartbeat,
+        worker_timeout: worker_timeout(values, heartbeat)?,
         waits: Waits {
             connect: seconds("cluster.connect_timeout", 1)?,
             answer: seconds("cluster.answer_timeout", 1)?,
@@ -194,6 +198,19 @@ fn cluster(values: &Values<'_>) -> Result<Cluster, Error> {
                 size.and_then(|size| usize::try_from(size).ok())
             },
         )?,
+    })
+}
+
+/// One heartbeat may come late.
+fn worker_timeout(values: &Values<'_>, heartbeat: Duration) -> Result<Duration, Error> {
+    let least = heartbeat + Duration::from_secs(2);
+    let wanted = format!(
+        "a time of {}s or more, two seconds more than cluster.heartbeat",
+        least.as_secs_f64()
+    );
+    values.parsed("cluster.worker_timeout", &wanted, |text| {
+        let time = milliseconds(text).map(Duration::from_millis);
+        time.filter(|time| *time >= least)
     })
 }
 

@@ -4,22 +4,22 @@
 //! driver                                             worker
 //!  corpus ─► one file of shards, once a corpus  ───►  shards, kept while there is room (`Cache`)
 //!  S ─► φ, a file a step                        ───►  φ, read once a process
-//!  S  ◄── added, exact in any order  ◄──────────────  rows (word, counts of its topics); rows (shard, likelihoods)
+//!  S  ◄── added, exact in any order  ◄──────────────  rows (word, digit, counts of its topics); rows (shard, likelihoods)
 //! ```
+//! Counts are multiples of a power of two (`EStep::unit`). Most are small: they travel as digits to the base 2^32, the second only where
+//! a word has one, which halves what is compressed, encrypted and sent.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::LazyLock;
 
-use arrow::array::Array as _;
+use arrow::array::Array;
 use arrow::array::AsArray as _;
 use arrow::array::FixedSizeListArray;
-use arrow::array::Float64Array;
 use arrow::array::RecordBatch;
 use arrow::array::UInt32Array;
 use arrow::datatypes::DataType;
 use arrow::datatypes::Field;
-use arrow::datatypes::Float64Type;
 use arrow::datatypes::Schema;
 use arrow::datatypes::SchemaRef;
 use arrow::datatypes::UInt32Type;
@@ -61,27 +61,30 @@ pub struct FoldSpec {
 pub type Place = (u32, u32, u64, u32);
 
 /// Rows of a batch: a message holds some megabytes.
-const BATCH_WORDS: usize = 8192;
+const BATCH_ROWS: usize = 8192;
 
-/// Rows are a word, or the place of a shard in the list, and numbers of it.
+/// Rows are a word, the place of a digit and that digit of its counts; or no word, the place of a shard in the list, and the bits of its
+/// likelihoods.
 pub(super) fn schema(width: u32) -> SchemaRef {
-    let number = |name| Field::new(name, DataType::UInt32, true);
     let numbers = DataType::FixedSizeList(item(), i32::try_from(size(width)).unwrap_or(i32::MAX));
     Arc::new(Schema::new(vec![
-        number("word"),
-        number("shard"),
+        Field::new("word", DataType::UInt32, true),
+        Field::new("place", DataType::UInt32, false),
         Field::new("numbers", numbers, false),
     ]))
 }
 
 fn item() -> Arc<Field> {
-    Arc::new(Field::new("item", DataType::Float64, false))
+    Arc::new(Field::new("item", DataType::UInt32, false))
 }
 
-/// Two are needed for the likelihoods of a shard.
+/// Four are needed for the two likelihoods of a shard.
 fn size(width: u32) -> usize {
-    width.max(2) as usize
+    width.max(4) as usize
 }
+
+/// What a digit is multiplied by, for each place.
+const DIGITS: [f64; 2] = [1.0, 4_294_967_296.0];
 
 /// Does the tasks of a batch: each row is a list of places.
 pub(super) fn run(
@@ -139,7 +142,7 @@ fn fold(
         })?;
         sums.fold(&shard, &topics, step).map_err(invalid)?;
     }
-    rows(&topics, &sums, places)
+    rows(&topics, &sums, places, step)
 }
 
 /// Words without counts have no row.
@@ -147,70 +150,130 @@ fn rows(
     table: &Topics,
     sums: &Sums,
     places: &[Place],
+    step: EStep,
 ) -> Result<Vec<RecordBatch>, DataFusionError> {
     let topics = table.topics();
-    let width = u32::try_from(topics).unwrap_or(u32::MAX);
-    let size = size(width);
-    let padded = |values: &[f64], numbers: &mut Vec<f64>| {
-        numbers.extend(values);
-        numbers.resize(numbers.len() + size - values.len(), 0.0);
-    };
-    let mut batches = Vec::new();
-    let mut words: Vec<Option<u32>> = Vec::new();
-    let mut numbers = Vec::new();
+    let mut rows = Rows::new(u32::try_from(topics).unwrap_or(u32::MAX));
+    let unit = step.unit();
+    let mut counts = vec![0; topics];
     for (&word, values) in table.words().iter().zip(sums.cells.chunks_exact(topics)) {
-        if values.iter().any(|&value| value != 0.0) {
-            words.push(Some(word));
-            padded(values, &mut numbers);
+        let mut any = 0;
+        for (count, value) in counts.iter_mut().zip(values) {
+            *count = units(value / unit)?;
+            any |= *count;
         }
-        if words.len() == BATCH_WORDS {
-            let shards = vec![None; BATCH_WORDS];
-            let (words, numbers) = (std::mem::take(&mut words), std::mem::take(&mut numbers));
-            batches.push(batch(width, (words, shards), numbers)?);
+        #[expect(clippy::cast_possible_truncation, reason = "a digit")]
+        let digit = |count: u64, place: u32| (count >> (32 * place)) as u32;
+        for place in (0..2).filter(|&place| digit(any, place) != 0) {
+            let digits = counts.iter().map(|&count| digit(count, place));
+            rows.push(Some(word), place, digits)?;
         }
     }
-    let mut shards = vec![None; words.len()];
     for (&(_, place, ..), likelihoods) in places.iter().zip(&sums.likelihoods) {
-        words.push(None);
-        shards.push(Some(place));
-        padded(likelihoods, &mut numbers);
+        let bits = likelihoods.iter().flat_map(|value| {
+            let [b0, b1, b2, b3, b4, b5, b6, b7] = value.to_bits().to_le_bytes();
+            [[b0, b1, b2, b3], [b4, b5, b6, b7]].map(u32::from_le_bytes)
+        });
+        rows.push(None, place, bits)?;
     }
-    batches.push(batch(width, (words, shards), numbers)?);
-    Ok(batches)
+    rows.finish()
 }
 
-fn batch(
+/// Returns a count in units of what it is a multiple of.
+fn units(count: f64) -> Result<u64, DataFusionError> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "checked by the way back"
+    )]
+    let (units, back) = (count as u64, (count as u64) as f64);
+    #[expect(clippy::float_cmp, reason = "it is exact")]
+    match back == count {
+        true => Ok(units),
+        false => Err(DataFusionError::Internal(format!(
+            "{count} is no whole count"
+        ))),
+    }
+}
+
+/// Batches that are being made.
+struct Rows {
     width: u32,
-    (words, shards): (Vec<Option<u32>>, Vec<Option<u32>>),
-    numbers: Vec<f64>,
-) -> Result<RecordBatch, DataFusionError> {
-    let size = i32::try_from(size(width)).unwrap_or(i32::MAX);
-    let values = Arc::new(Float64Array::from(numbers));
-    let numbers = FixedSizeListArray::try_new(item(), size, values, None)?;
-    let columns: Vec<arrow::array::ArrayRef> = vec![
-        Arc::new(UInt32Array::from(words)),
-        Arc::new(UInt32Array::from(shards)),
-        Arc::new(numbers),
-    ];
-    Ok(RecordBatch::try_new(schema(width), columns)?)
+    words: Vec<Option<u32>>,
+    places: Vec<u32>,
+    numbers: Vec<u32>,
+    batches: Vec<RecordBatch>,
+}
+
+impl Rows {
+    fn new(width: u32) -> Self {
+        Self {
+            width,
+            words: Vec::new(),
+            places: Vec::new(),
+            numbers: Vec::new(),
+            batches: Vec::new(),
+        }
+    }
+
+    fn push(
+        &mut self,
+        word: Option<u32>,
+        place: u32,
+        numbers: impl Iterator<Item = u32>,
+    ) -> Result<(), DataFusionError> {
+        self.words.push(word);
+        self.places.push(place);
+        self.numbers.extend(numbers);
+        self.numbers.resize(self.words.len() * size(self.width), 0);
+        match self.words.len() {
+            BATCH_ROWS => self.end_batch(),
+            _ => Ok(()),
+        }
+    }
+
+    fn end_batch(&mut self) -> Result<(), DataFusionError> {
+        let size = i32::try_from(size(self.width)).unwrap_or(i32::MAX);
+        let values = Arc::new(UInt32Array::from(std::mem::take(&mut self.numbers)));
+        let numbers = FixedSizeListArray::try_new(item(), size, values, None)?;
+        let columns: Vec<arrow::array::ArrayRef> = vec![
+            Arc::new(UInt32Array::from(std::mem::take(&mut self.words))),
+            Arc::new(UInt32Array::from(std::mem::take(&mut self.places))),
+            Arc::new(numbers),
+        ];
+        let batch = RecordBatch::try_new(schema(self.width), columns)?;
+        self.batches.push(batch);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Vec<RecordBatch>, DataFusionError> {
+        if !self.words.is_empty() {
+            self.end_batch()?;
+        }
+        Ok(self.batches)
+    }
 }
 
 /// Adds up the rows of an E-step.
 pub(super) struct Summed<'a> {
     table: &'a Topics,
+    /// What counts are multiples of.
+    unit: f64,
     pub(super) sums: Sums,
     /// Shards whose likelihoods have come.
     seen: Vec<bool>,
 }
 
 impl<'a> Summed<'a> {
-    pub(super) fn new(table: &'a Topics, shards: usize) -> Self {
+    pub(super) fn new(table: &'a Topics, shards: usize, step: EStep) -> Self {
         let sums = Sums {
             cells: Vec::new(),
             likelihoods: vec![[0.0; 2]; shards],
         };
         Self {
             table,
+            unit: step.unit(),
             sums,
             seen: vec![false; shards],
         }
@@ -220,6 +283,24 @@ impl<'a> Summed<'a> {
     pub(super) fn shards(&self) -> usize {
         self.seen.iter().filter(|&&seen| seen).count()
     }
+
+    fn add_shard(&mut self, place: u32, numbers: &[u32]) -> Result<(), DataFusionError> {
+        let place = place as usize;
+        let seen = self.seen.get_mut(place).ok_or_else(wrong)?;
+        if std::mem::replace(seen, true) {
+            let text = format!("shard {place} was folded in twice");
+            return Err(DataFusionError::Internal(text));
+        }
+        let (bits, _) = numbers.as_chunks::<2>();
+        for (likelihood, [low, high]) in self.sums.likelihoods[place].iter_mut().zip(bits) {
+            *likelihood = f64::from_bits(u64::from(*low) | u64::from(*high) << 32);
+        }
+        Ok(())
+    }
+}
+
+fn wrong() -> DataFusionError {
+    DataFusionError::Internal("sums have unexpected columns".to_owned())
 }
 
 impl Sink for Summed<'_> {
@@ -229,42 +310,58 @@ impl Sink for Summed<'_> {
     }
 
     fn add(&mut self, batch: RecordBatch) -> Result<(), DataFusionError> {
-        let wrong = || DataFusionError::Internal("sums have unexpected columns".to_owned());
-        let number = |index| {
-            batch
-                .column(index)
-                .as_primitive_opt::<UInt32Type>()
-                .ok_or_else(wrong)
+        let numbers_of = |array: &dyn Array| {
+            let numbers = array.as_primitive_opt::<UInt32Type>();
+            numbers.cloned().ok_or_else(wrong)
         };
-        let (words, shards) = (number(0)?, number(1)?);
+        let (words, places) = (numbers_of(batch.column(0))?, numbers_of(batch.column(1))?);
         let list = batch.column(2).as_fixed_size_list_opt().ok_or_else(wrong)?;
+        let numbers = numbers_of(list.values())?;
         let size = usize::try_from(list.value_length()).unwrap_or(0);
-        let numbers = list
-            .values()
-            .as_primitive_opt::<Float64Type>()
-            .ok_or_else(wrong)?;
-        if size < self.table.topics().max(2) {
+        let topics = self.table.topics();
+        if size < topics.max(4) {
             return Err(wrong());
         }
         let rows = numbers.values().chunks_exact(size).skip(list.offset());
+        let mut row_of = RowOf::new(self.table.words());
         for (row, numbers) in rows.take(batch.num_rows()).enumerate() {
-            if words.is_valid(row) {
-                let known = self.table.words().binary_search(&words.value(row));
-                let topics = self.table.topics();
-                let start = known.map_err(|_| wrong())? * topics;
-                let cells = self.sums.cells[start..start + topics].iter_mut();
-                cells.zip(numbers).for_each(|(cell, value)| *cell += value);
-            } else {
-                let place = shards.value(row) as usize;
-                let seen = self.seen.get_mut(place).ok_or_else(wrong)?;
-                if std::mem::replace(seen, true) {
-                    let text = format!("shard {place} was folded in twice");
-                    return Err(DataFusionError::Internal(text));
-                }
-                self.sums.likelihoods[place] = [numbers[0], numbers[1]];
+            let place = places.value(row);
+            if words.is_null(row) {
+                self.add_shard(place, numbers)?;
+                continue;
+            }
+            let digit = DIGITS.get(place as usize).ok_or_else(wrong)?;
+            let start = row_of.get(words.value(row)).ok_or_else(wrong)? * topics;
+            let cells = self.sums.cells[start..start + topics].iter_mut();
+            for (cell, &number) in cells.zip(numbers) {
+                *cell += f64::from(number) * digit * self.unit;
             }
         }
         Ok(())
+    }
+}
+
+/// Rows of a table by their words, which mostly come in its order.
+struct RowOf<'a> {
+    words: &'a [u32],
+    last: usize,
+}
+
+impl<'a> RowOf<'a> {
+    fn new(words: &'a [u32]) -> Self {
+        Self { words, last: 0 }
+    }
+
+    fn get(&mut self, word: u32) -> Option<usize> {
+        let is_at = |row: usize| self.words.get(row) == Some(&word);
+        self.last = match [self.last, self.last + 1]
+            .into_iter()
+            .find(|&row| is_at(row))
+        {
+            Some(row) => row,
+            None => self.words.binary_search(&word).ok()?,
+        };
+        Some(self.last)
     }
 }
 

@@ -140,7 +140,7 @@ impl Workers for Training<'_> {
             false => files.put(&file, &bytes),
         };
         written.map_err(fail)?;
-        let mut summed = Summed::new(topics, shards.len());
+        let mut summed = Summed::new(topics, shards.len(), step);
         let plan = |_| self.plan(shards, &file, (topics.topics(), step));
         let of_step = self.progress.begin_plan();
         let run = self.engine.run(&plan, &mut summed, &of_step);

@@ -347,6 +347,9 @@ fn session(auth: &Auth, settings: &config::Cluster, store: &Store) -> SessionCon
     session::with_store(config, store).set_str("ballista.scheduler.max_partitions_per_task", "1")
 }
 
+/// The scheduler hears of a busy worker when that polls, so often, whatever its heartbeat; who is lost is told by [`Members`].
+const POLL_S: u64 = 5;
+
 /// Starts the scheduler behind its port.
 async fn serve(
     auth: &Auth,
@@ -357,7 +360,7 @@ async fn serve(
 ) -> Result<(Scheduler, Arc<dyn Jobs>), ClusterError> {
     let address = listener.local_addr().map_err(ClusterError::tls)?;
     let session = session.clone();
-    let seconds = settings.worker_timeout.as_secs().max(1);
+    let seconds = settings.worker_timeout.as_secs().max(POLL_S + 2);
     let message = u32::try_from(settings.message_bytes).unwrap_or(u32::MAX);
     let config = SchedulerConfig {
         bind_host: address.ip().to_string(),

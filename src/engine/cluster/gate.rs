@@ -12,6 +12,7 @@ use tonic::Request;
 use tonic::Response;
 use tonic::Status;
 
+use crate::engine::cluster::heartbeat;
 use crate::engine::cluster::members::LEAVING;
 use crate::engine::cluster::members::Members;
 
@@ -47,6 +48,10 @@ impl SchedulerGrpc for Gate {
         let Some(registration) = params.metadata.as_ref().filter(|own| own.host.is_some()) else {
             return Err(Status::invalid_argument("no host"));
         };
+        if heartbeat::is_one(registration) {
+            self.members.heard(&registration.id);
+            return Ok(Response::new(proto::PollWorkResult::default()));
+        }
         for status in &params.task_status {
             self.members.note(&registration.id, status);
         }

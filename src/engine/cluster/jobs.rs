@@ -35,8 +35,8 @@ use crate::store::fail;
 const TICK: Duration = Duration::from_millis(200);
 /// How long it may take until the stages of a job that is done are known.
 const GRAPH: Duration = Duration::from_secs(5);
-/// A busy worker is heard every five seconds; one that is silent for longer is called.
-const SILENT: Duration = Duration::from_millis(6500);
+/// A worker whose heartbeat is late by so much is called.
+const LATE: Duration = Duration::from_millis(1500);
 /// What a job has left is removed at its end, and once more so long after it.
 const REMOVE_AGAIN: Duration = Duration::from_secs(10);
 /// Results that are fetched at a time.
@@ -199,7 +199,8 @@ impl Cluster {
             }
         }
         let mut silent = self.members.admitted();
-        silent.retain(|member| member.silent_s > SILENT.as_secs_f64());
+        let late = self.settings.heartbeat + LATE;
+        silent.retain(|member| member.silent_s > late.as_secs_f64());
         // All at once: each call may take a second.
         let calls = silent.iter().map(|member| self.members.is_gone(member));
         let gone = futures::future::join_all(calls).await;
@@ -269,7 +270,9 @@ impl Cluster {
                 client
             }
         };
-        let stream = client.fetch_partition(&worker.id, &partition, location.file_id, layout, true);
+        // As it lies in the worker's file: the other way, it would be decoded and compressed once more on its way.
+        let stream =
+            client.fetch_partition(&worker.id, &partition, location.file_id, layout, false);
         let batches = stream.await.map_err(|error| fail(&error))?;
         Ok(batches.map_err(move |error| fail(&error)).boxed())
     }

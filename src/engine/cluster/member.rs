@@ -27,10 +27,14 @@ pub struct Member {
     pub about: String,
     /// Empty for one that gets tasks, else why it does not.
     pub barred: String,
-    /// Seconds since it asked for work.
+    /// Seconds since it was heard.
     pub silent_s: f64,
+    /// When it asked for work.
     #[serde(skip)]
-    pub(super) seen: Instant,
+    pub(super) asked: Instant,
+    /// When it did, or said that it lives.
+    #[serde(skip)]
+    pub(super) heard: Instant,
     /// When it last answered a call, or did not.
     #[serde(skip)]
     pub(super) called: Option<Instant>,
@@ -57,7 +61,8 @@ impl Member {
                 .unwrap_or_default(),
             barred: NEW.to_owned(),
             silent_s: 0.0,
-            seen: Instant::now(),
+            asked: Instant::now(),
+            heard: Instant::now(),
             called: None,
             is_called: false,
             leaving: None,

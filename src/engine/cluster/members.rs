@@ -1,7 +1,8 @@
 //! What the driver knows of its workers: which there are, who of them gets tasks, and which tasks failed.
 //!
 //! ```text
-//! worker ─PollWork─► Gate ─┬─ new: the driver calls it back at once, and it gets nothing until it has answered
+//! worker ─PollWork─► Gate ─┬─ heartbeat (it says no slots): it lives, and wants nothing
+//!                          ├─ new: the driver calls it back at once, and it gets nothing until it has answered
 //!                          ├─ admitted: tasks of the scheduler
 //!                          └─ barred: none (others could not read from it, or it leaves)
 //! ```
@@ -101,11 +102,11 @@ impl Members {
         self.handed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Workers that have asked for work within the time-out. The others are forgotten: one that comes back knows nothing of what it was
+    /// Workers that were heard within the time-out. The others are forgotten: one that comes back knows nothing of what it was
     /// handed, as far as anybody can tell, so that it is lost where that is wanted.
     pub(super) fn list(&self) -> Vec<Member> {
         let mut known = self.known();
-        let is_silent = |_: &String, member: &mut Member| member.seen.elapsed() >= self.timeout;
+        let is_silent = |_: &String, member: &mut Member| member.heard.elapsed() >= self.timeout;
         let silent: Vec<_> = known.extract_if(.., is_silent).collect();
         let open = self.open();
         let mut handed = self.handed();
@@ -119,7 +120,7 @@ impl Members {
         handed.retain(|id, _| known.contains_key(id));
         drop((open, handed));
         let seen = |member: &Member| Member {
-            silent_s: member.seen.elapsed().as_secs_f64(),
+            silent_s: member.heard.elapsed().as_secs_f64(),
             ..member.clone()
         };
         known.values().map(seen).collect()
@@ -158,7 +159,7 @@ impl Members {
         let goes_on = |job: &str| open.contains(job) || is_running(job);
         let mut handed = self.handed();
         let handed = handed.get_mut(id);
-        member.seen > since && !handed.is_some_and(|handed| handed.is_needed(goes_on))
+        member.asked > since && !handed.is_some_and(|handed| handed.is_needed(goes_on))
     }
 
     /// Those of them that get tasks. Where there is none, and none comes, those get some that others could not read from: alone they
@@ -253,13 +254,21 @@ impl Members {
         });
     }
 
+    /// Notes that a worker lives.
+    pub(super) fn heard(&self, id: &str) {
+        if let Some(member) = self.known().get_mut(id) {
+            member.heard = Instant::now();
+        }
+    }
+
     /// Notes that a worker asked; true where it gets tasks.
     pub(super) fn seen(self: &Arc<Self>, registration: &proto::ExecutorRegistration) -> bool {
         let mut known = self.known();
         let member = known
             .entry(registration.id.clone())
             .or_insert_with(|| Member::new(registration));
-        member.seen = Instant::now();
+        member.asked = Instant::now();
+        member.heard = member.asked;
         if is_uncalled(member) && member.is_due() {
             member.is_called = true;
             let (members, member) = (Arc::clone(self), member.clone());

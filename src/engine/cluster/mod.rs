@@ -28,6 +28,7 @@ mod gate;
 mod guard;
 mod handed;
 mod heap;
+mod heartbeat;
 mod jobs;
 mod lazy;
 mod member;

@@ -64,6 +64,7 @@ use crate::engine::cluster::fitness;
 use crate::engine::cluster::fitness::Checked;
 use crate::engine::cluster::fitness::Fitness;
 use crate::engine::cluster::fitness::State;
+use crate::engine::cluster::heartbeat;
 use crate::engine::cluster::members::LEAVING;
 use crate::engine::cluster::pool::Keys;
 use crate::engine::cluster::pool::Rendezvous;
@@ -212,6 +213,7 @@ async fn session(
     };
     let executor = Arc::new(served.executor(&auth, &shuffles, u32::from(own_port))?);
     let server = answer(&auth, listener, (&executor, most))?;
+    let heartbeat = (executor.metadata.clone(), config.cluster.heartbeat);
     let codec: BallistaCodec<LogicalPlanNode, PhysicalPlanNode> =
         BallistaCodec::new(Arc::new(BallistaLogicalExtensionCodec::default()), codec());
     let (health, ask) = (ExecutorHealth::new(), Arc::new(Notify::new()));
@@ -219,6 +221,7 @@ async fn session(
     // It never ends by itself, whatever the driver answers, or does not: watched from outside.
     let polls = poll_loop(driver.clone(), executor, codec, woken, None, health.clone());
     let mut polls = tokio::spawn(polls);
+    let heartbeats = heartbeat::send((&served.state, &health), driver.clone(), heartbeat);
     tell(&format!(
         "run {run}: serving the driver at {host}:{port}, on port {own_port}"
     ));
@@ -232,6 +235,7 @@ async fn session(
     };
     drop(tokio::time::timeout(BYE, driver.executor_stopped(bye)).await);
     polls.abort();
+    heartbeats.abort();
     server.abort();
     drop(std::fs::remove_dir_all(&order.work_dir));
     served.tell_end(why)
@@ -267,7 +271,7 @@ const ASK_BUSY: Duration = Duration::from_millis(5);
 const ASK_PART: u32 = 16;
 /// How often work is asked for at last.
 const ASK_IDLE: Duration = Duration::from_secs(1);
-/// A worker without a free slot is heard so often.
+/// A worker without a free slot says so late what became of its tasks.
 const HEARD: Duration = Duration::from_millis(5500);
 const HANDED_ON: Duration = Duration::from_millis(3);
 

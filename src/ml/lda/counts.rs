@@ -42,6 +42,11 @@ impl Grain {
         Self(grain)
     }
 
+    /// Returns it as a number.
+    pub(super) fn unit(self) -> f64 {
+        self.0
+    }
+
     /// Rounds a count.
     #[inline(always)]
     pub(super) fn round(self, count: f64) -> f64 {

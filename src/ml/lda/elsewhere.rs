@@ -40,10 +40,18 @@ pub struct EStep {
     pub tokens: u64,
 }
 
+impl EStep {
+    /// Returns the power of two of which all counts are multiples.
+    #[must_use]
+    pub fn unit(self) -> f64 {
+        Grain::of(self.tokens).unit()
+    }
+}
+
 /// What shards add to S.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sums {
-    /// A row of topics for each word of [`Topics::words`], in multiples of what the tokens allow.
+    /// A row of topics for each word of [`Topics::words`], in multiples of [`EStep::unit`].
     pub cells: Vec<f64>,
     /// Σ n ln(φ·θ) and a Σ ln θ of each shard.
     pub likelihoods: Vec<[f64; 2]>,

@@ -17,12 +17,21 @@ const DOT_MIN: f32 = 1e-30;
 
 #[inline(always)]
 fn load<const N: usize>(row: &Row<N>) -> Vectors<N> {
-    row.map(pulp::cast)
+    // Arrays' `map` is not inlined where vectors are wide.
+    let mut vectors = [f32x8(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0); N];
+    for (vector, lanes) in vectors.iter_mut().zip(row) {
+        *vector = pulp::cast(*lanes);
+    }
+    vectors
 }
 
 #[inline(always)]
 fn store<const N: usize>(vectors: Vectors<N>) -> Row<N> {
-    vectors.map(pulp::cast)
+    let mut row = [[0.0; WIDTH]; N];
+    for (lanes, vector) in row.iter_mut().zip(vectors) {
+        *lanes = pulp::cast(vector);
+    }
+    row
 }
 
 /// Lanes of φ·t, not yet summed.
