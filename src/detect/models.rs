@@ -151,7 +151,7 @@ struct Learned<W> {
     /// All documents, where they are not those of the day.
     presence: Option<Corpus>,
     parts: HeldOut,
-    /// What does E-steps of the training documents, and of all.
+    /// What does E-steps of the training documents, and of all, and scores these.
     workers: Option<(W, W)>,
 }
 
@@ -245,11 +245,15 @@ impl Trainer<'_> {
                 Kind::Presence => scores.presence.iter_mut(),
                 Kind::Tokens => scores.tokens.iter_mut(),
             };
-            fit.scores(self.all(of), &params, self.threads, |score| {
+            let add = |score| {
                 if let Some(target) = targets.next() {
                     *target += f64::from(score) * share;
                 }
-            });
+            };
+            match &of.workers {
+                Some((_, workers)) => fit.scores_on(&params, workers, add).map_err(E::error)?,
+                None => fit.scores(self.all(of), &params, self.threads, add),
+            }
             keep(of.kind, model, fit)?;
             reports.push(report);
         }

@@ -39,6 +39,7 @@ use crate::ml::lda::ShardData;
 use crate::ml::lda::Sums;
 use crate::ml::lda::Topics;
 use crate::store::Store;
+use crate::store::files::Source;
 
 /// An E-step.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -109,7 +110,7 @@ fn fold(
     for path in [&spec.corpus, &spec.topics] {
         shared::check(store, path)?;
     }
-    let room = cache_bytes / 4;
+    let room = room_of_topics(cache_bytes);
     // φ beyond its room, and sums of the same shape in numbers of twice the size.
     let ask = |phi: usize| {
         let needed = phi.saturating_mul(2) + phi.saturating_sub(room);
@@ -121,10 +122,7 @@ fn fold(
             )
         })
     };
-    let topics = TOPICS.get((&spec.topics, 0), room, || {
-        let bytes = shared::read(store, &spec.topics, ask)?;
-        Ok((Topics::of_bytes(&bytes).map_err(invalid)?, bytes.len()))
-    })?;
+    let topics = topics((store, &spec.topics), cache_bytes, ask)?;
     let step = EStep {
         document_pseudo_count: f32::from_bits(spec.document_pseudo_count),
         weight: f64::from_bits(spec.weight),
@@ -133,16 +131,42 @@ fn fold(
     let mut reader = None;
     ask(topics.words().len() * topics.topics() * size_of::<f32>())?;
     let mut sums = Sums::none(&topics);
-    for &(number, _, from, bytes) in places {
-        let shard = SHARDS.get((&spec.corpus, number), cache_bytes / 4 * 3, || {
-            let bytes = shared::read_part(store, &spec.corpus, &mut reader, (from, bytes))?;
-            let shard = ShardData::of_bytes(&bytes).map_err(invalid)?;
-            let memory = shard.memory();
-            Ok((shard, memory))
-        })?;
+    for &place in places {
+        let shard = shard((store, &spec.corpus), cache_bytes, (place, &mut reader))?;
         sums.fold(&shard, &topics, step).map_err(invalid)?;
     }
     rows(&topics, &sums, places, step)
+}
+
+fn room_of_topics(cache_bytes: usize) -> usize {
+    cache_bytes / 4
+}
+
+/// Returns the φ of a file; `ask` is told its length before it is read.
+pub(super) fn topics(
+    (store, path): (&Store, &str),
+    cache_bytes: usize,
+    ask: impl FnOnce(usize) -> Result<(), DataFusionError>,
+) -> Result<Arc<Topics>, DataFusionError> {
+    TOPICS.get((path, 0), room_of_topics(cache_bytes), || {
+        let bytes = shared::read(store, path, ask)?;
+        Ok((Topics::of_bytes(&bytes).map_err(invalid)?, bytes.len()))
+    })
+}
+
+/// Returns a shard of the file of a corpus; `reader` stays open for the next one.
+pub(super) fn shard(
+    (store, corpus): (&Store, &str),
+    cache_bytes: usize,
+    (place, reader): (Place, &mut Option<Box<dyn Source>>),
+) -> Result<Arc<ShardData>, DataFusionError> {
+    let (number, _, from, bytes) = place;
+    SHARDS.get((corpus, number), cache_bytes / 4 * 3, || {
+        let bytes = shared::read_part(store, corpus, reader, (from, bytes))?;
+        let shard = ShardData::of_bytes(&bytes).map_err(invalid)?;
+        let memory = shard.memory();
+        Ok((shard, memory))
+    })
 }
 
 /// Words without counts have no row.
@@ -365,7 +389,7 @@ impl<'a> RowOf<'a> {
     }
 }
 
-fn invalid(error: lda::Damaged) -> io::Error {
+pub(super) fn invalid(error: lda::Damaged) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error.to_string())
 }
 
@@ -373,3 +397,50 @@ fn invalid(error: lda::Damaged) -> io::Error {
 /// up to a quarter.
 static TOPICS: LazyLock<Cache<Topics>> = LazyLock::new(|| Cache::new(Stay::Last));
 static SHARDS: LazyLock<Cache<ShardData>> = LazyLock::new(|| Cache::new(Stay::First));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_come_as_they_were_sent() {
+        let step = EStep {
+            document_pseudo_count: 0.1,
+            weight: 1.0,
+            tokens: 1 << 31,
+        };
+        let unit = step.unit();
+        // K, V, the words, φ.
+        let table: Vec<u8> = [&[3, 4, 1, 5, 7, 9], &[0; 12][..]]
+            .concat()
+            .into_iter()
+            .flat_map(u32::to_le_bytes)
+            .collect();
+        let table = Topics::of_bytes(&table).unwrap();
+        let sums = Sums {
+            // No second digit, none at all, only a second one, both.
+            cells: [
+                [unit, 4095.5, 0.0],
+                [0.0; 3],
+                [0.0, 4096.0, 0.0],
+                [2_000_000_000.25, unit, 4097.0],
+            ]
+            .concat(),
+            likelihoods: vec![[-1.5e9, -0.1], [f64::MIN_POSITIVE, -7.0]],
+        };
+        let places = [(8, 1, 0, 0), (9, 0, 0, 0)];
+        let batches = rows(&table, &sums, &places, step).unwrap();
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        assert_eq!(rows, 1 + 1 + 2 + 2);
+        let mut summed = Summed::new(&table, 2, step);
+        summed.begin();
+        for batch in &batches {
+            summed.add(batch.clone()).unwrap();
+        }
+        assert_eq!(summed.sums.cells, sums.cells);
+        let likelihoods = [sums.likelihoods[1], sums.likelihoods[0]];
+        assert_eq!(summed.sums.likelihoods, likelihoods);
+        assert!(summed.add(batches[0].clone()).is_err(), "a shard twice");
+        assert!(units(0.5).is_err() && units(-1.0).is_err() && units(f64::NAN).is_err());
+    }
+}

@@ -16,6 +16,7 @@ mod local;
 pub mod pieces;
 pub mod probe;
 mod progress;
+pub mod score;
 mod session;
 mod shared;
 pub mod source;

@@ -52,6 +52,8 @@ use crate::engine::ingest::Split;
 use crate::engine::ingest::SplitReport;
 use crate::engine::probe;
 use crate::engine::probe::ProbeSpec;
+use crate::engine::score;
+use crate::engine::score::ScoreSpec;
 use crate::engine::shared;
 use crate::engine::words;
 use crate::engine::words::WordsSpec;
@@ -68,6 +70,8 @@ pub enum TaskSpec {
     Probe(ProbeSpec),
     /// Rows are lists of shards; what they add to a topic model.
     Fold(FoldSpec),
+    /// Rows are lists of shards; scores of their pairs under a topic model.
+    Score(ScoreSpec),
 }
 
 impl TaskSpec {
@@ -79,6 +83,7 @@ impl TaskSpec {
             Self::Words(_) => words::schema(),
             Self::Probe(_) => probe::schema(),
             Self::Fold(spec) => fold::schema(spec.width),
+            Self::Score(_) => score::schema(),
         }
     }
 }
@@ -164,6 +169,7 @@ impl DisplayAs for TaskExec {
             TaskSpec::Words(_) => "Words",
             TaskSpec::Probe(_) => "Probe",
             TaskSpec::Fold(_) => "Fold",
+            TaskSpec::Score(_) => "Score",
         };
         write!(f, "TaskExec: {name}")
     }
@@ -300,7 +306,7 @@ async fn work_on(
             let place = (&*place.progress, &*table);
             Ok(vec![probe::run(spec, &batch, place)?])
         }
-        TaskSpec::Ingest(_) | TaskSpec::Fold(_) => {
+        TaskSpec::Ingest(_) | TaskSpec::Fold(_) | TaskSpec::Score(_) => {
             // Hours of decoding must not hold the thread that other tasks wait for.
             let wait = Wait(Arc::default());
             let is_over = Arc::clone(&wait.0);
@@ -316,13 +322,16 @@ fn work_long(
     batch: &RecordBatch,
     (place, is_over): (&Place, &AtomicBool),
 ) -> Result<Vec<RecordBatch>, DataFusionError> {
+    let cache = place.spool.as_ref().map_or(0, |spool| spool.cache_bytes);
     match (spec, &place.store) {
         (TaskSpec::Ingest(spec), Some(store)) => {
             Ok(vec![ingest_batch(spec, batch, (place, store), is_over)?])
         }
         (TaskSpec::Fold(spec), Some(store)) => {
-            let cache = place.spool.as_ref().map_or(0, |spool| spool.cache_bytes);
             fold::run(spec, batch, (store, cache), &place.memory)
+        }
+        (TaskSpec::Score(spec), Some(store)) => {
+            score::run(spec, batch, (store, cache), &place.memory)
         }
         _ => Err(DataFusionError::Internal("no warehouse".to_owned())),
     }

@@ -40,6 +40,9 @@ use crate::table::period::Period;
 /// How often a lock of another run is tried again.
 const LOCK_PAUSE: Duration = Duration::from_secs(2);
 
+/// A failure whose report is written for longer is told before it is.
+const REPORT_PAUSE: Duration = Duration::from_secs(5);
+
 /// A run of a day or an hour.
 pub(super) struct DayRun<'a> {
     job: &'a Job,
@@ -188,8 +191,18 @@ impl<'a> DayRun<'a> {
         let mut failure = json!({ "step": step, "error": error.to_string(), "steps": steps });
         self.work.take_into(&mut failure);
         let record = self.record((Status::Failed, failure));
-        // The failure itself is what to tell, also where its report cannot be written.
-        drop(record.write(&self.options.store));
+        std::thread::scope(|scope| {
+            let (send, written) = std::sync::mpsc::channel();
+            // The failure itself is what to tell, also where its report cannot be written.
+            scope.spawn(move || send.send(record.write(&self.options.store)));
+            if written.recv_timeout(REPORT_PAUSE).is_err() {
+                let period = self.period;
+                let text = format!(
+                    "{period}: {step} failed: {error}; the run ends when its report is written, or cannot be (hadoop.write_patience)"
+                );
+                self.events.tell(Severity::Warning, &text);
+            }
+        });
         DayError::Step { step, error }
     }
 

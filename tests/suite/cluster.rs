@@ -421,6 +421,9 @@ fn a_worker_leaves_a_frozen_driver_and_on_sigterm() {
     signal("-STOP", &driver.id().to_string());
     worker.wait_told("does not answer");
     wait_for("an end of it", || !is_alive(&process));
+    let late = site.worker("late", &["-D", "cluster.connect_timeout=1s"], &[]);
+    late.wait_told("no handshake within 2 s; it is stopped, or its machine has too much to do");
+    drop(late);
     driver.kill().unwrap();
     driver.wait().unwrap();
     drop(worker);
@@ -450,6 +453,29 @@ fn a_worker_leaves_a_frozen_driver_and_on_sigterm() {
     }
     // The next run removes what a late task has left.
     site.run_same(&mut site.run(&[]));
+}
+
+/// A task takes longer than a worker may be silent, and the heartbeats of its worker are all that the driver hears.
+#[test]
+fn a_busy_worker_is_heard_as_often_as_it_is_told() {
+    let site = Site::new();
+    let (go, once) = (site.path("go"), site.path("waited"));
+    let mut run = site.run(&["--cluster", "local:1"]);
+    for setting in ["cluster.heartbeat=500ms", "cluster.worker_timeout=3s"] {
+        run.args(["-D", setting]);
+    }
+    run.env("KLIEG_WAIT_AT", "before a task: decode and write");
+    run.env("KLIEG_WAIT_FOR", &go).env("KLIEG_ONCE", &once);
+    run.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let driver = run.spawn().unwrap();
+    wait_for("a task", || is_there(&once));
+    // Longer than Ballista's own pause, and than the time-out after it.
+    std::thread::sleep(Duration::from_secs(9));
+    fs::write(&go, "").unwrap();
+    let (code, told) = text(&driver.wait_with_output().unwrap());
+    assert_eq!(code, Some(0), "{told}");
+    assert!(!told.contains("begun again"), "{told}");
+    site.check(&told);
 }
 
 #[test]
@@ -1076,7 +1102,7 @@ fn workers_on_hdfs() {
     without_datanodes(&lab, &site, &run);
 }
 
-/// All DataNodes die while workers have tasks that read from them: for a scheduler that is the same as for a run without workers.
+/// All DataNodes die while workers have tasks that read from them; then they are gone for a run without workers.
 fn without_datanodes(lab: &Lab, site: &Site, run: &Started) {
     let (go, once) = (site.path("go on"), site.path("looks"));
     let waiting = [
@@ -1084,7 +1110,9 @@ fn without_datanodes(lab: &Lab, site: &Site, run: &Started) {
         ("KLIEG_WAIT_FOR", go.to_str().unwrap()),
         ("KLIEG_ONCE", once.to_str().unwrap()),
     ];
-    let hasty = ["-D", "hadoop.data_timeout=3s", "-D", "hadoop.patience=3s"];
+    let hasty = ["data_timeout=3s", "patience=3s", "write_patience=10s"];
+    let hasty = hasty.map(|setting| format!("hadoop.{setting}"));
+    let hasty: Vec<_> = hasty.iter().flat_map(|text| ["-D", text]).collect();
     let args = [&["--cluster", "local:1"], &hasty[..]].concat();
     let running = run(&args, &waiting);
     wait_for("a task", || is_there(&once));
@@ -1094,6 +1122,11 @@ fn without_datanodes(lab: &Lab, site: &Site, run: &Started) {
     let (code, told) = text(&running.wait_with_output().unwrap());
     assert_eq!(code, Some(6), "{told}");
     assert!(told.contains("the cluster does not answer"), "{told}");
+    // Its table is read by a plan; nobody waits for the report of its failure without having been told of that.
+    let args = [&["--steps", "suspicious"], &hasty[..]].concat();
+    let (code, told) = text(&run(&args, &[]).wait_with_output().unwrap());
+    assert_eq!(code, Some(6), "{told}");
+    assert!(told.contains("the run ends when its report"), "{told}");
 }
 
 /// A run with arguments and variables.

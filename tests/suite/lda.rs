@@ -510,6 +510,17 @@ impl lda::Workers for ByBytes {
         }
         Ok(total)
     }
+
+    fn scores(&self, by: &lda::ScoreBy, sink: &mut dyn FnMut(f32)) -> Result<(), lda::Damaged> {
+        let table = |topics: &lda::Topics| lda::Topics::of_bytes(&topics.to_bytes());
+        let (smooth, plain) = (table(&by.smooth)?, table(&by.plain)?);
+        for bytes in &self.shards {
+            let shard = lda::ShardData::of_bytes(bytes)?;
+            let scores = shard.scores((&smooth, &plain), by.document_pseudo_count)?;
+            scores.into_iter().for_each(&mut *sink);
+        }
+        Ok(())
+    }
 }
 
 #[test]
@@ -553,6 +564,11 @@ fn same_bits(corpus: &Corpus, topics: &[usize]) {
         let one = on_threads.over(corpus, &params, threads(2)).model;
         let other = on_workers.over_on(corpus, &params, &workers).unwrap().model;
         assert!(one == other, "{topics} topics");
+        let (mut here, mut there) = (Vec::new(), Vec::new());
+        on_threads.scores(corpus, &params, threads(2), |score| here.push(score));
+        let scored = on_workers.scores_on(&params, &workers, |score| there.push(score));
+        scored.unwrap();
+        assert!(here == there && !here.is_empty(), "{topics} topics");
     }
 }
 

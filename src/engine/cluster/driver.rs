@@ -1,5 +1,6 @@
 //! The driver's side: the scheduler inside this process, its port, and jobs that are run until their result may be believed.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use axum::middleware::Next;
 use axum::middleware::from_fn;
 use axum::response::IntoResponse as _;
 use axum::response::Response;
+use ballista_core::client::BallistaClient;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_core::extension::SessionConfigExt as _;
 use ballista_core::serde::BallistaPhysicalExtensionCodec;
@@ -68,6 +70,8 @@ pub struct Cluster {
     pool_wait: Duration,
     session: SessionConfig,
     planning: Arc<RuntimeEnv>,
+    /// Connections to workers, by their names.
+    pub(super) clients: Mutex<BTreeMap<String, BallistaClient>>,
     pub(super) board: Option<Board>,
     pub(super) children: Option<Children>,
     /// Workers of another build that were told of.
@@ -134,6 +138,7 @@ impl Cluster {
             session,
             planning: session::runtime(store, config.memory_bytes, &std::env::temp_dir())
                 .map_err(ClusterError::tls)?,
+            clients: Mutex::default(),
             board: None,
             children: None,
             told: Mutex::default(),

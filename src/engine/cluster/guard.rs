@@ -144,6 +144,7 @@ fn collect(plan: &dyn ExecutionPlan, names: &mut Vec<&'static str>) {
             TaskSpec::Words(_) => "make words",
             TaskSpec::Probe(_) => "look flows up",
             TaskSpec::Fold(_) => "fold documents in",
+            TaskSpec::Score(_) => "score pairs",
         });
     } else if plan.downcast_ref::<AggregateExec>().is_some() {
         names.push("count");

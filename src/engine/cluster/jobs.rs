@@ -1,9 +1,7 @@
 //! One try of a plan: submitted, watched, judged, its result read.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
@@ -11,7 +9,9 @@ use std::time::Instant;
 use arrow::array::RecordBatch;
 use ballista_core::JobId;
 use ballista_core::client::BallistaClient;
+use ballista_core::error::BallistaError;
 use ballista_core::extension::BallistaConfigGrpcEndpoint;
+use ballista_core::serde::protobuf::ExecutorMetadata;
 use ballista_core::serde::protobuf::JobStatus;
 use ballista_core::serde::protobuf::PartitionLocation;
 use ballista_core::serde::protobuf::SuccessfulJob;
@@ -214,11 +214,10 @@ impl Cluster {
 
     /// Hands the result on, batch by batch, from the workers that hold it.
     async fn fetch(&self, job: SuccessfulJob, sink: &mut dyn Sink) -> Result<(), Doubt> {
-        let clients: Mutex<BTreeMap<String, BallistaClient>> = Mutex::default();
         let fetches = job
             .partition_location
             .into_iter()
-            .map(|location| self.fetch_one(&clients, location));
+            .map(|location| self.fetch_one(location));
         let streams = futures::stream::iter(fetches).buffer_unordered(FETCHES);
         let mut batches = streams.try_flatten_unordered(FETCHES);
         while let Some(batch) = batches.next().await {
@@ -227,54 +226,36 @@ impl Cluster {
         Ok(())
     }
 
-    async fn fetch_one(
-        &self,
-        clients: &Mutex<BTreeMap<String, BallistaClient>>,
-        location: PartitionLocation,
-    ) -> Result<Batches, Doubt> {
+    async fn fetch_one(&self, location: PartitionLocation) -> Result<Batches, Doubt> {
         let layout = location.layout();
         let nothing = || Doubt::passing(&"a result without its place");
         let worker = location.executor_meta.ok_or_else(nothing)?;
         let partition = location.partition_id.ok_or_else(nothing)?.into();
-        let key = format!("{}:{}", worker.host, worker.port);
-        let place = key.clone();
+        let place = format!("{}:{}", worker.host, worker.port);
         let fail =
             move |error: &dyn fmt::Display| Doubt::passing(&format!("result at {place}: {error}"));
-        let known = clients
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&key)
-            .cloned();
-        let mut client = match known {
-            Some(client) => client,
-            None => {
-                let hook = Arc::new(BallistaConfigGrpcEndpoint::new(self.auth.hook()));
-                let port = u16::try_from(worker.port).unwrap_or(0);
-                let most = self.settings.message_bytes;
-                let client = BallistaClient::try_new(
-                    &worker.host,
-                    port,
-                    most,
-                    true,
-                    Some(hook),
-                    1,
-                    500,
-                    0,
-                    0,
-                );
-                let client = in_time(self.auth.waits(), client).await;
-                let client = client.map_err(|error| fail(&error))?;
-                let client = client.map_err(|error| fail(&error))?;
-                let mut clients = clients.lock().unwrap_or_else(PoisonError::into_inner);
-                clients.insert(key, client.clone());
-                client
-            }
-        };
+        let mut client = self.client(&worker).await.map_err(|error| fail(&error))?;
         // As it lies in the worker's file: the other way, it would be decoded and compressed once more on its way.
         let stream =
             client.fetch_partition(&worker.id, &partition, location.file_id, layout, false);
         let batches = stream.await.map_err(|error| fail(&error))?;
         Ok(batches.map_err(move |error| fail(&error)).boxed())
+    }
+
+    /// Returns the connection to a worker, which lasts as long as the run: a step of training takes less than a handshake may.
+    async fn client(&self, worker: &ExecutorMetadata) -> Result<BallistaClient, BallistaError> {
+        let known = || self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = known().get(&worker.id) {
+            return Ok(client.clone());
+        }
+        let hook = Arc::new(BallistaConfigGrpcEndpoint::new(self.auth.hook()));
+        let port = u16::try_from(worker.port).unwrap_or(0);
+        let most = self.settings.message_bytes;
+        let client =
+            BallistaClient::try_new(&worker.host, port, most, true, Some(hook), 1, 500, 0, 0);
+        let client = in_time(self.auth.waits(), client).await??;
+        known().insert(worker.id.clone(), client.clone());
+        Ok(client)
     }
 }
 

@@ -168,6 +168,11 @@ impl Corpus {
             .collect()
     }
 
+    /// Returns how many pairs each shard has.
+    pub fn shard_pairs(&self) -> impl Iterator<Item = usize> {
+        self.shards().into_iter().map(|shard| shard.words.len())
+    }
+
     pub(super) fn shard(&self, index: usize) -> Shard<'_> {
         let Layout { ends, .. } = &*self.layout;
         let before = index

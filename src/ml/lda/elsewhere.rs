@@ -12,12 +12,13 @@ use crate::ml::lda::kernel::Row;
 use crate::ml::lda::shard::FoldInShard;
 use crate::ml::lda::shard::Likelihood;
 use crate::ml::lda::shard::Part;
+use crate::ml::lda::shard::ScoreShard;
 use crate::ml::lda::shard::TopicsOf;
 use crate::ml::lda::simd::WIDTH;
 use crate::ml::lda::simd::dispatch;
 use crate::ml::lda::simd::with_vectors;
 
-/// Does E-steps of a corpus elsewhere.
+/// Does E-steps of a corpus elsewhere, and scores its pairs.
 pub trait Workers {
     /// Why there is no result.
     type Error;
@@ -27,6 +28,23 @@ pub trait Workers {
     /// # Errors
     /// There is no result.
     fn e_step(&self, shards: &[u32], topics: &Topics, step: EStep) -> Result<Sums, Self::Error>;
+
+    /// Calls `sink` with p(word | document) of each pair of the corpus, shard by shard.
+    ///
+    /// # Errors
+    /// There is no result, or only a part of it.
+    fn scores(&self, by: &ScoreBy, sink: &mut dyn FnMut(f32)) -> Result<(), Self::Error>;
+}
+
+/// What pairs are scored by.
+#[derive(Clone, Debug)]
+pub struct ScoreBy {
+    /// φ with its prior: what documents are folded in under.
+    pub smooth: Topics,
+    /// φ without it, of the same words.
+    pub plain: Topics,
+    /// a, the pseudo-count of each topic in a document.
+    pub document_pseudo_count: f32,
 }
 
 /// What all shards of an E-step have in common.
@@ -228,6 +246,28 @@ impl ShardData {
             counts: counts.iter().map(|&count| f32::from_bits(count)).collect(),
             dictionary: dictionary.to_vec(),
         })
+    }
+
+    /// Returns p(word | document) of each pair, as [`Fit::scores`](crate::ml::lda::Fit::scores) does.
+    ///
+    /// # Errors
+    /// A word that has no row in both tables, or tables of different topics.
+    pub fn scores(
+        &self,
+        (smooth, plain): (&Topics, &Topics),
+        document_pseudo_count: f32,
+    ) -> Result<Vec<f32>, Damaged> {
+        if smooth.topics != plain.topics || smooth.words != plain.words {
+            return Err(Damaged("one of two tables of topics"));
+        }
+        let rows = smooth.rows_of(&self.dictionary)?;
+        Ok(with_vectors!(smooth.topics, N => dispatch(ScoreShard::<N> {
+            shard: self.shard(),
+            phi: &smooth.phi(&rows),
+            plain: &plain.phi(&rows),
+            prior: (smooth.topics, document_pseudo_count),
+            mixtures: None,
+        })))
     }
 
     /// Returns about how many bytes of memory it takes.

@@ -9,6 +9,7 @@ use crate::ml::lda::EStep;
 use crate::ml::lda::LdaModel;
 use crate::ml::lda::LdaParams;
 use crate::ml::lda::Optimizer;
+use crate::ml::lda::ScoreBy;
 use crate::ml::lda::Sums;
 use crate::ml::lda::Topics;
 use crate::ml::lda::Workers;
@@ -85,6 +86,10 @@ impl Workers for Nobody {
     type Error = Infallible;
 
     fn e_step(&self, _: &[u32], _: &Topics, _: EStep) -> Result<Sums, Infallible> {
+        match *self {}
+    }
+
+    fn scores(&self, _: &ScoreBy, _: &mut dyn FnMut(f32)) -> Result<(), Infallible> {
         match *self {}
     }
 }

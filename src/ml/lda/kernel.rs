@@ -17,7 +17,6 @@ const DOT_MIN: f32 = 1e-30;
 
 #[inline(always)]
 fn load<const N: usize>(row: &Row<N>) -> Vectors<N> {
-    // Arrays' `map` is not inlined where vectors are wide.
     let mut vectors = [f32x8(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0); N];
     for (vector, lanes) in vectors.iter_mut().zip(row) {
         *vector = pulp::cast(*lanes);
@@ -133,7 +132,7 @@ pub(super) fn sweep_and_scatter<S: Lanes, const N: usize>(
             }
             *row = store(sums);
         }
-        let logs = pulp::cast::<_, [f32; WIDTH]>(sums).map(ln);
+        let logs = logs(&pulp::cast(sums));
         for (count, log) in counts.iter().zip(logs) {
             log_likelihood += f64::from(*count) * f64::from(log);
         }
@@ -177,14 +176,24 @@ pub(super) fn ln(x: f32) -> f32 {
     x + y + exponent * 0.693_359_375
 }
 
+/// A loop, and none of arrays' `map`, which is a call.
+#[inline(always)]
+fn logs(lanes: &[f32; WIDTH]) -> [f32; WIDTH] {
+    let mut logs = *lanes;
+    for log in &mut logs {
+        *log = ln(*log);
+    }
+    logs
+}
+
 /// Returns Σ ln of the first `topics` lanes, which are positive.
 #[inline(always)]
 pub(super) fn sum_of_logs<const N: usize>(row: &Row<N>, topics: usize) -> f64 {
-    let mut logs = [[0.0; WIDTH]; N];
-    for (logs, lanes) in logs.iter_mut().zip(row) {
-        *logs = lanes.map(ln);
+    let mut all = [[0.0; WIDTH]; N];
+    for (all, lanes) in all.iter_mut().zip(row) {
+        *all = logs(lanes);
     }
-    let used = &logs.as_flattened()[..topics];
+    let used = &all.as_flattened()[..topics];
     used.iter().map(|&log| f64::from(log)).sum()
 }
 

@@ -30,6 +30,7 @@ pub use corpus::Corpus;
 pub use corpus::CorpusError;
 pub use elsewhere::Damaged;
 pub use elsewhere::EStep;
+pub use elsewhere::ScoreBy;
 pub use elsewhere::ShardData;
 pub use elsewhere::Sums;
 pub use elsewhere::Topics;

@@ -104,13 +104,20 @@ impl LdaModel {
     /// Returns smoothed φ of all words.
     pub(super) fn table(&self) -> Topics {
         let sums = self.topic_counts();
+        with_vectors!(self.topics, N => self.table_of(|words| self.phi::<N>(words, &sums)))
+    }
+
+    /// Returns φ of all words without the prior.
+    pub(super) fn plain_table(&self) -> Topics {
+        let sums = self.topic_counts();
+        with_vectors!(self.topics, N => self.table_of(|words| self.plain_phi::<N>(words, &sums)))
+    }
+
+    fn table_of<const N: usize>(&self, phi: impl Fn(&[u32]) -> Vec<Row<N>>) -> Topics {
         let words: Vec<u32> = (0..).take(self.counts.len() / self.topics).collect();
-        let cells = with_vectors!(self.topics, N => {
-            let rows = self.phi::<N>(&words, &sums);
-            rows.iter()
-                .flat_map(|row| row.as_flattened()[..self.topics].iter().copied())
-                .collect()
-        });
+        let rows = phi(&words);
+        let rows = rows.iter().map(|row| &row.as_flattened()[..self.topics]);
+        let cells = rows.flatten().copied().collect();
         Topics::new(self.topics, words, cells)
     }
 

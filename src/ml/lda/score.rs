@@ -7,6 +7,7 @@ use crate::ml::lda::Corpus;
 use crate::ml::lda::EStep;
 use crate::ml::lda::Fit;
 use crate::ml::lda::LdaModel;
+use crate::ml::lda::ScoreBy;
 use crate::ml::lda::Workers;
 use crate::ml::lda::corpus::Shard;
 use crate::ml::lda::counts::Grain;
@@ -124,6 +125,24 @@ impl Fit {
         sink: impl FnMut(f32),
     ) {
         with_vectors!(self.model.topics(), N => self.scores_of::<N>(corpus, params, threads, sink));
+    }
+
+    /// The same on workers that have the corpus, bit for bit, for a fit without mixes of its own.
+    ///
+    /// # Errors
+    /// What the workers say.
+    pub fn scores_on<W: Workers>(
+        &self,
+        params: &CheckedLdaParams,
+        workers: &W,
+        mut sink: impl FnMut(f32),
+    ) -> Result<(), W::Error> {
+        let by = ScoreBy {
+            smooth: self.model.table(),
+            plain: self.model.plain_table(),
+            document_pseudo_count: params.get().document_pseudo_count,
+        };
+        workers.scores(&by, &mut sink)
     }
 
     fn scores_of<const N: usize>(

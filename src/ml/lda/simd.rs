@@ -1,6 +1,9 @@
 //! Eight lanes of f32 in one order of operations on every processor: AVX2 with fused multiply-add where there is, else the same
 //! lanes one by one.
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::__m256;
+
 use pulp::Scalar256b;
 use pulp::Simd;
 use pulp::f32x8;
@@ -23,7 +26,7 @@ impl Lanes for Scalar256b {}
 impl Lanes for pulp::x86::V3 {
     #[inline(always)]
     fn sums(self, vectors: [f32x8; WIDTH]) -> f32x8 {
-        let [a, b, c, d, e, f, g, h] = vectors.map(pulp::cast);
+        let [a, b, c, d, e, f, g, h]: [__m256; WIDTH] = pulp::cast(vectors);
         let avx = self.avx;
         let first = avx._mm256_hadd_ps(avx._mm256_hadd_ps(a, b), avx._mm256_hadd_ps(c, d));
         let second = avx._mm256_hadd_ps(avx._mm256_hadd_ps(e, f), avx._mm256_hadd_ps(g, h));
