@@ -169,8 +169,8 @@ fn cluster(values: &Values<'_>) -> Result<Cluster, Error> {
             time.filter(|time| *time >= Duration::from_secs(least))
         })
     };
-    let heartbeat = values.parsed("cluster.heartbeat", "a time of 500ms to 60s", |text| {
-        let time = milliseconds(text).filter(|time| (500..=60_000).contains(time));
+    let heartbeat = values.parsed("cluster.heartbeat", "a time of 500ms to 5s", |text| {
+        let time = milliseconds(text).filter(|time| (500..=5000).contains(time));
         time.map(Duration::from_millis)
     })?;
     Ok(Cluster {

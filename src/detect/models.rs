@@ -130,7 +130,7 @@ pub enum ModelError {
 
 /// Where models are trained that are not trained on threads of this process.
 pub trait Elsewhere: Sync {
-    /// What does E-steps of one corpus.
+    /// What does E-steps of one corpus, and scores its pairs.
     type Workers: Workers + Send + Sync;
     /// Why there are no models.
     type Error: From<ModelError> + Send;
@@ -141,7 +141,7 @@ pub trait Elsewhere: Sync {
     /// It cannot be taken there.
     fn take(&self, name: &str, corpus: &Corpus) -> Result<Self::Workers, Self::Error>;
 
-    /// Returns the error of a failed E-step.
+    /// Returns the error of a failed E-step or of failed scores.
     fn error(error: <Self::Workers as Workers>::Error) -> Self::Error;
 }
 

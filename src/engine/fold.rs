@@ -122,7 +122,10 @@ fn fold(
             )
         })
     };
-    let topics = topics((store, &spec.topics), cache_bytes, ask)?;
+    let tables = topics((store, &spec.topics), cache_bytes, ask)?;
+    let [topics] = &tables[..] else {
+        return Err(DataFusionError::Internal("φ is not there once".to_owned()));
+    };
     let step = EStep {
         document_pseudo_count: f32::from_bits(spec.document_pseudo_count),
         weight: f64::from_bits(spec.weight),
@@ -130,27 +133,27 @@ fn fold(
     };
     let mut reader = None;
     ask(topics.words().len() * topics.topics() * size_of::<f32>())?;
-    let mut sums = Sums::none(&topics);
+    let mut sums = Sums::none(topics);
     for &place in places {
         let shard = shard((store, &spec.corpus), cache_bytes, (place, &mut reader))?;
-        sums.fold(&shard, &topics, step).map_err(invalid)?;
+        sums.fold(&shard, topics, step).map_err(invalid)?;
     }
-    rows(&topics, &sums, places, step)
+    rows(topics, &sums, places, step)
 }
 
 fn room_of_topics(cache_bytes: usize) -> usize {
     cache_bytes / 4
 }
 
-/// Returns the φ of a file; `ask` is told its length before it is read.
+/// Returns the tables of φ of a file; `ask` is told its length before it is read.
 pub(super) fn topics(
     (store, path): (&Store, &str),
     cache_bytes: usize,
     ask: impl FnOnce(usize) -> Result<(), DataFusionError>,
-) -> Result<Arc<Topics>, DataFusionError> {
+) -> Result<Arc<Vec<Topics>>, DataFusionError> {
     TOPICS.get((path, 0), room_of_topics(cache_bytes), || {
         let bytes = shared::read(store, path, ask)?;
-        Ok((Topics::of_bytes(&bytes).map_err(invalid)?, bytes.len()))
+        Ok((Topics::all_of_bytes(&bytes).map_err(invalid)?, bytes.len()))
     })
 }
 
@@ -395,7 +398,7 @@ pub(super) fn invalid(error: lda::Damaged) -> io::Error {
 
 /// Tables of φ are asked for by the tasks of one step, shards in each step; of the room that a worker has for both, the tables take
 /// up to a quarter.
-static TOPICS: LazyLock<Cache<Topics>> = LazyLock::new(|| Cache::new(Stay::Last));
+static TOPICS: LazyLock<Cache<Vec<Topics>>> = LazyLock::new(|| Cache::new(Stay::Last));
 static SHARDS: LazyLock<Cache<ShardData>> = LazyLock::new(|| Cache::new(Stay::First));
 
 #[cfg(test)]

@@ -30,10 +30,8 @@ use crate::store::Store;
 pub struct ScoreSpec {
     /// File of the warehouse with the shards.
     pub corpus: String,
-    /// File of the warehouse with φ under which documents are folded in.
-    pub smooth: String,
-    /// File of the warehouse with φ without its prior.
-    pub plain: String,
+    /// File of the warehouse with φ under which documents are folded in, and then φ without its prior.
+    pub topics: String,
     /// Bits of a, the pseudo-count of each topic in a document.
     pub document_pseudo_count: u32,
 }
@@ -56,24 +54,25 @@ pub(super) fn run(
     (store, cache_bytes): (&Store, usize),
     memory: &MemoryReservation,
 ) -> Result<Vec<RecordBatch>, DataFusionError> {
-    for path in [&spec.corpus, &spec.smooth, &spec.plain] {
+    for path in [&spec.corpus, &spec.topics] {
         shared::check(store, path)?;
     }
     let a = f32::from_bits(spec.document_pseudo_count);
     let mut done = Vec::new();
     for places in task::of_texts::<Vec<Place>>(batch)? {
-        // Each may be held beside what is kept.
         let ask = |bytes: usize| {
-            task::reserve(memory, bytes.saturating_mul(2), || {
-                format!("φ of {} MiB twice", bytes >> 20)
+            task::reserve(memory, bytes, || {
+                format!("two tables of topics, {} MiB", bytes >> 20)
             })
         };
-        let topics = |path: &str| fold::topics((store, path), cache_bytes, ask);
-        let (smooth, plain) = (topics(&spec.smooth)?, topics(&spec.plain)?);
+        let tables = fold::topics((store, &spec.topics), cache_bytes, ask)?;
+        let [smooth, plain] = &tables[..] else {
+            return Err(DataFusionError::Internal("φ is not there twice".to_owned()));
+        };
         let mut reader = None;
         for &place in &places {
             let shard = fold::shard((store, &spec.corpus), cache_bytes, (place, &mut reader))?;
-            let scores = shard.scores((&smooth, &plain), a).map_err(fold::invalid)?;
+            let scores = shard.scores((smooth, plain), a).map_err(fold::invalid)?;
             for scores in scores.chunks(BATCH_PAIRS) {
                 let places = UInt32Array::from_value(place.1, scores.len());
                 let scores = Float32Array::from(scores.to_vec());

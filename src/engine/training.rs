@@ -57,7 +57,7 @@ pub struct Training<'a> {
 
 impl<'a> Training<'a> {
     /// Writes the shards of a corpus to a new file of the warehouse, by way of a file of this machine where these are not the same.
-    /// `runtime` drives the engine; it is not the one of the thread that asks for E-steps.
+    /// `runtime` drives the engine; no thread of it may ask for E-steps or scores, unless it says that it blocks.
     ///
     /// # Errors
     /// A file cannot be written.
@@ -92,10 +92,10 @@ impl<'a> Training<'a> {
         })
     }
 
-    /// Deals shards to tasks.
+    /// Deals shards to tasks, each of which takes at most so many.
     fn plan(
         &self,
-        shards: &[u32],
+        (shards, most): (&[u32], usize),
         spec: &TaskSpec,
     ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
         let places: Vec<Place> = (0..)
@@ -105,7 +105,7 @@ impl<'a> Training<'a> {
                 Some((shard, place, from, bytes))
             })
             .collect();
-        let of_task = places.len().div_ceil(self.tasks()).max(TASK_SHARDS);
+        let of_task = places.len().div_ceil(self.tasks()).clamp(TASK_SHARDS, most);
         let partitions: Result<Vec<_>, DataFusionError> = places
             .chunks(of_task)
             .map(|places| Ok(vec![task::to_texts(&[places])?]))
@@ -121,7 +121,7 @@ impl<'a> Training<'a> {
     /// Runs a plan of shards.
     fn run(
         &self,
-        shards: &[u32],
+        shards: (&[u32], usize),
         spec: &TaskSpec,
         sink: &mut dyn Sink,
     ) -> Result<(), DataFusionError> {
@@ -133,11 +133,15 @@ impl<'a> Training<'a> {
         done.map(drop)
     }
 
-    /// Writes φ for the tasks of a step, which removes it.
-    fn write(&self, topics: &Topics) -> Result<PathBuf, DataFusionError> {
+    /// Writes tables of φ for the tasks of a step, which removes them.
+    fn write(&self, tables: &[&Topics]) -> Result<PathBuf, DataFusionError> {
         let number = self.steps.fetch_add(1, Ordering::Relaxed);
         let file = self.corpus.with_extension(format!("{number}.phi"));
-        let bytes = topics.to_bytes();
+        let bytes = tables
+            .iter()
+            .map(|table| table.to_bytes())
+            .collect::<Vec<_>>()
+            .concat();
         // Nobody reads it before it is complete, and it need not outlive this process.
         let written = match self.store.is_local() {
             true => std::fs::write(&file, &bytes),
@@ -175,7 +179,7 @@ impl Workers for Training<'_> {
             // An engine would have nothing to run.
             return Ok(Sums::none(topics));
         }
-        let file = self.write(topics)?;
+        let file = self.write(&[topics])?;
         let spec = TaskSpec::Fold(FoldSpec {
             corpus: self.corpus(),
             topics: file.display().to_string(),
@@ -185,7 +189,7 @@ impl Workers for Training<'_> {
             tokens: step.tokens,
         });
         let mut summed = Summed::new(topics, shards.len(), step);
-        self.run(shards, &spec, &mut summed)?;
+        self.run((shards, usize::MAX), &spec, &mut summed)?;
         self.remove(&file)?;
         let found = summed.shards();
         match found == shards.len() {
@@ -198,18 +202,17 @@ impl Workers for Training<'_> {
     }
 
     fn scores(&self, by: &ScoreBy, sink: &mut dyn FnMut(f32)) -> Result<(), DataFusionError> {
-        let (smooth, plain) = (self.write(&by.smooth)?, self.write(&by.plain)?);
+        let file = self.write(&[&by.smooth, &by.plain])?;
         let spec = TaskSpec::Score(ScoreSpec {
             corpus: self.corpus(),
-            smooth: smooth.display().to_string(),
-            plain: plain.display().to_string(),
+            topics: file.display().to_string(),
             document_pseudo_count: by.document_pseudo_count.to_bits(),
         });
         let shards: Vec<u32> = (0..).take(self.pairs.len()).collect();
         let of_wave = WAVE_SHARDS.min(self.tasks() * TASK_SHARDS_SCORED);
         for (wave, pairs) in shards.chunks(of_wave).zip(self.pairs.chunks(of_wave)) {
             let mut scored = Scored(vec![Vec::new(); wave.len()]);
-            self.run(wave, &spec, &mut scored)?;
+            self.run((wave, TASK_SHARDS_SCORED), &spec, &mut scored)?;
             if let Some((scores, pairs)) = scored
                 .0
                 .iter()
@@ -222,7 +225,6 @@ impl Workers for Training<'_> {
             }
             scored.0.into_iter().flatten().for_each(&mut *sink);
         }
-        self.remove(&smooth)?;
-        self.remove(&plain)
+        self.remove(&file)
     }
 }

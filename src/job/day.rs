@@ -198,7 +198,7 @@ impl<'a> DayRun<'a> {
             if written.recv_timeout(REPORT_PAUSE).is_err() {
                 let period = self.period;
                 let text = format!(
-                    "{period}: {step} failed: {error}; the run ends when its report is written, or cannot be (hadoop.write_patience)"
+                    "{period}: {step} failed: {error}; its report is being written, for at most hadoop.write_patience"
                 );
                 self.events.tell(Severity::Warning, &text);
             }

@@ -72,19 +72,7 @@ pub(super) fn train(context: &Context<'_>, corpus: &DayCorpus) -> Result<Trained
     let settings = &context.config.suspicious;
     // There is nothing to learn from an empty day.
     if !settings.has_model || corpus.groups.is_empty() {
-        let share = |group: &Group| {
-            let hosts = corpus.hosts_of_word[group.word as usize];
-            ranking::host_share(hosts, corpus.hosts())
-        };
-        let shares = || Column::of(corpus.room(), corpus.groups.iter().map(share));
-        return Ok(Trained {
-            scores: Scores {
-                presence: shares()?,
-                tokens: shares()?,
-            },
-            models: Vec::new(),
-            first: None,
-        });
+        return untrained(corpus);
     }
     let trainer = Trainer {
         corpus,
@@ -96,9 +84,14 @@ pub(super) fn train(context: &Context<'_>, corpus: &DayCorpus) -> Result<Trained
     let params = trainer
         .params(Kind::Presence, 0)
         .map_err(ModelError::from)?;
-    let mut first = None;
+    let (mut first, mut kept) = (None, 0);
+    let models = (settings.models + settings.token_models) as u64;
     let mut keep = |kind: Kind, model: usize, fit: Fit| {
         model_file::write(&folder, kind, model, &fit, corpus)?;
+        kept += 1;
+        context
+            .events
+            .progress("suspicious: scoring by each model", kept, models, "");
         if kind == Kind::Presence && model == 0 {
             first = Some((fit, params));
         }
@@ -126,6 +119,23 @@ pub(super) fn train(context: &Context<'_>, corpus: &DayCorpus) -> Result<Trained
         scores,
         models,
         first,
+    })
+}
+
+/// Shares of hosts in the place of scores.
+fn untrained(corpus: &DayCorpus) -> Result<Trained, StepError> {
+    let share = |group: &Group| {
+        let hosts = corpus.hosts_of_word[group.word as usize];
+        ranking::host_share(hosts, corpus.hosts())
+    };
+    let shares = || Column::of(corpus.room(), corpus.groups.iter().map(share));
+    Ok(Trained {
+        scores: Scores {
+            presence: shares()?,
+            tokens: shares()?,
+        },
+        models: Vec::new(),
+        first: None,
     })
 }
 

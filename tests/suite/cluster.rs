@@ -53,8 +53,8 @@ pub(crate) const STAGES: [&str; 4] = [
     "look flows up",
 ];
 
-/// What training does on workers.
-const FOLD: &str = "fold documents in";
+/// What workers do for models that they train.
+const OF_MODELS: [&str; 2] = ["fold documents in", "score pairs"];
 
 /// A warehouse with a day, a damaged raw file in it, and what a run in one process makes of it.
 pub(crate) struct Site {
@@ -481,16 +481,16 @@ fn a_busy_worker_is_heard_as_often_as_it_is_told() {
 #[test]
 fn a_worker_frozen_in_any_stage_counts_nowhere() {
     let site = Site::new();
-    for stage in STAGES.iter().chain(&[FOLD]) {
+    for stage in STAGES.iter().chain(&OF_MODELS) {
         let (point, once) = (format!("before a task: {stage}"), site.path("frozen"));
         let frozen = [
             ("KLIEG_STOP_AT", point.as_str()),
             ("KLIEG_ONCE", once.to_str().unwrap()),
         ];
         let workers = ["w1", "w2"].map(|name| site.worker(name, &[], &frozen));
-        let train = match *stage {
-            FOLD => "cluster.train_from=1",
-            _ => "cluster.train_from=1000000",
+        let train = match OF_MODELS.contains(stage) {
+            true => "cluster.train_from=1",
+            false => "cluster.train_from=1000000",
         };
         let pool = ["--cluster", "p", "--min-workers", "2", "-D", train];
         let run = site.run(&pool).output();
@@ -531,6 +531,44 @@ fn a_result_on_a_frozen_worker_is_made_anew() {
     assert!(told.contains("was silent for 7 s"), "{told}");
     wait_for("an end of it", || !is_alive(&process));
     site.check_published(&told);
+}
+
+#[test]
+fn a_result_that_ends_early_is_made_anew() {
+    let site = Site::new();
+    let _workers = ["w1", "w2"].map(|name| site.worker(name, &[], &[]));
+    let (go, once, log) = (site.path("go"), site.path("done"), site.path("driver.log"));
+    let mut run = site.run(&["--cluster", "p", "--min-workers", "2"]);
+    run.env("KLIEG_WAIT_AT", "before a result is read");
+    run.env("KLIEG_WAIT_FOR", &go).env("KLIEG_ONCE", &once);
+    let mut driver = run.stderr(File::create(&log).unwrap()).spawn().unwrap();
+    wait_for("a result", || is_there(&once));
+    let cut = ["w1", "w2"].map(|name| cut_files(&site.path(name)));
+    assert!(cut.iter().sum::<usize>() > 0);
+    fs::write(&go, "").unwrap();
+    let code = driver.wait().unwrap().code();
+    let told = fs::read_to_string(&log).unwrap();
+    assert_eq!(code, Some(0), "{told}");
+    assert!(
+        told.contains("rows came") && told.contains("begun again"),
+        "{told}"
+    );
+    site.check_published(&told);
+}
+
+/// Cuts every file of shuffles to its half; returns how many.
+fn cut_files(folder: &Path) -> usize {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let cut = |path: PathBuf| match path.is_dir() {
+        true => cut_files(&path),
+        false if path.components().any(|part| part.as_os_str() == "shuffle") => {
+            let file = File::options().write(true).open(&path).unwrap();
+            file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+            1
+        }
+        false => 0,
+    };
+    entries.map(|entry| cut(entry.path())).sum()
 }
 
 #[test]
@@ -1126,7 +1164,7 @@ fn without_datanodes(lab: &Lab, site: &Site, run: &Started) {
     let args = [&["--steps", "suspicious"], &hasty[..]].concat();
     let (code, told) = text(&run(&args, &[]).wait_with_output().unwrap());
     assert_eq!(code, Some(6), "{told}");
-    assert!(told.contains("the run ends when its report"), "{told}");
+    assert!(told.contains("its report is being written"), "{told}");
 }
 
 /// A run with arguments and variables.
@@ -1150,7 +1188,7 @@ fn killed_on_hdfs(site: &Site, run: &Started, check: &dyn Fn(&str)) {
     for process in &workers {
         wait_for("an end of it", || !is_alive(process));
     }
-    for stage in STAGES[1..].iter().chain(&[FOLD]) {
+    for stage in STAGES[1..].iter().chain(&OF_MODELS) {
         for what in ["KILL", "STOP"] {
             let once = site.path(&format!("{what} {stage}"));
             let (point, how) = (

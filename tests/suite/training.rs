@@ -23,12 +23,15 @@ const MODELS: [&str; 4] = ["-D", "suspicious.models=3", "-D", "suspicious.topics
 #[test]
 fn workers_train_the_models_of_one_process() {
     let site = Site::new();
-    for point in ["before", "after"] {
-        let point = format!("{point} a task: fold documents in");
+    for point in [
+        "before a task: fold documents in",
+        "after a task: fold documents in",
+        "after a task: score pairs",
+    ] {
         let once = site.path("once");
         drop(fs::remove_file(&once));
         let mut run = site.run(&ON_WORKERS);
-        run.env("KLIEG_KILL_AT", &point).env("KLIEG_ONCE", &once);
+        run.env("KLIEG_KILL_AT", point).env("KLIEG_ONCE", &once);
         let told = site.run_same(&mut run);
         assert!(once.try_exists().unwrap(), "nobody came to {point}: {told}");
         assert!(
@@ -48,7 +51,9 @@ fn workers_train_the_models_of_one_process() {
     let result: Value = serde_json::from_slice(&output.stdout).unwrap();
     let work = &result["days"][0]["outcome"]["steps"][1]["report"]["work"];
     assert_eq!(work[1]["plan"], "training", "{work}");
-    assert_eq!(work[1]["stages"][0]["work"], "fold documents in", "{work}");
+    for (stage, name) in ["fold documents in", "score pairs"].iter().enumerate() {
+        assert_eq!(work[1]["stages"][stage]["work"], *name, "{work}");
+    }
 }
 
 #[test]

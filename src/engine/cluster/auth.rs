@@ -180,7 +180,8 @@ impl Auth {
     fn client(&self) -> ClientTlsConfig {
         let config = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(&self.authority))
-            .identity(Identity::from_pem(&self.certificate, &self.key));
+            .identity(Identity::from_pem(&self.certificate, &self.key))
+            .timeout(self.waits.connect);
         match self.name {
             Some(name) => config.domain_name(name),
             None => config,

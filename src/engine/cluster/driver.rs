@@ -114,6 +114,7 @@ impl Cluster {
             (None, _) => "127.0.0.1".to_owned(),
         };
         let rendezvous = pool::announce(&keys, run, (&host, port), &authority);
+        let rendezvous = rendezvous.heard(settings.heartbeat);
         let auth = rendezvous.auth(&keys, "driver", settings.waits)?;
         // Its own threads: workers are answered also while all others compute.
         let runtime = tokio::runtime::Builder::new_multi_thread()

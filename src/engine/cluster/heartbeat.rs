@@ -1,8 +1,6 @@
-//! How a busy worker says that it lives: a question for work that names no slots. Ballista's loop asks by itself only every five seconds
-//! while no slot is free.
+//! How a worker says that it lives: a question for work that names no slots. Ballista's loop asks only every five seconds while no slot is
+//! free.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ballista_core::serde::protobuf as proto;
@@ -11,28 +9,22 @@ use ballista_executor::health::ExecutorHealth;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 
-use crate::engine::cluster::fitness::State;
-
 /// True for what only says that a worker lives.
 pub(super) fn is_one(worker: &proto::ExecutorRegistration) -> bool {
     worker.specification.is_none()
 }
 
-/// Sends one after each pause in which a task runs, until it is aborted; an idle worker asks for work more often. What becomes of them
-/// is told to `health`.
+/// Sends one after each pause, until it is aborted. What becomes of them is told to `health`.
 pub(super) fn send(
-    (state, health): (&Arc<State>, &ExecutorHealth),
+    health: &ExecutorHealth,
     mut driver: SchedulerGrpcClient<Channel>,
     (mut worker, pause): (proto::ExecutorRegistration, Duration),
 ) -> JoinHandle<()> {
     worker.specification = None;
-    let (state, health) = (Arc::clone(state), health.clone());
+    let health = health.clone();
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(pause).await;
-            if state.running.load(Ordering::Relaxed) == 0 {
-                continue;
-            }
             let heartbeat = proto::PollWorkParams {
                 metadata: Some(worker.clone()),
                 ..Default::default()

@@ -17,8 +17,10 @@ use ballista_core::serde::protobuf::PartitionLocation;
 use ballista_core::serde::protobuf::SuccessfulJob;
 use ballista_core::serde::protobuf::job_status::Status as JobState;
 use ballista_scheduler::state::execution_graph::ExecutionGraphBox;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::ExecutionPlan;
 use futures::StreamExt as _;
+use futures::TryFutureExt as _;
 use futures::TryStreamExt as _;
 use tokio::sync::mpsc::Receiver;
 
@@ -214,12 +216,10 @@ impl Cluster {
 
     /// Hands the result on, batch by batch, from the workers that hold it.
     async fn fetch(&self, job: SuccessfulJob, sink: &mut dyn Sink) -> Result<(), Doubt> {
-        let fetches = job
-            .partition_location
-            .into_iter()
-            .map(|location| self.fetch_one(location));
-        let streams = futures::stream::iter(fetches).buffer_unordered(FETCHES);
-        let mut batches = streams.try_flatten_unordered(FETCHES);
+        let of_partition = |location| self.fetch_one(location).try_flatten_stream().boxed();
+        let partitions = futures::stream::iter(job.partition_location).map(of_partition);
+        // None is begun that is not read on: what lies unread fills the window of the connection, and stops all others.
+        let mut batches = partitions.flatten_unordered(FETCHES);
         while let Some(batch) = batches.next().await {
             sink.add(batch?).map_err(|error| Doubt::lasting(&error))?;
         }
@@ -231,15 +231,21 @@ impl Cluster {
         let nothing = || Doubt::passing(&"a result without its place");
         let worker = location.executor_meta.ok_or_else(nothing)?;
         let partition = location.partition_id.ok_or_else(nothing)?.into();
+        let written = location.partition_stats.map(|written| written.num_rows);
         let place = format!("{}:{}", worker.host, worker.port);
         let fail =
             move |error: &dyn fmt::Display| Doubt::passing(&format!("result at {place}: {error}"));
-        let mut client = self.client(&worker).await.map_err(|error| fail(&error))?;
+        let client = self.client(&worker).await;
+        let mut client = client.map_err(|error| fail(&error))?;
         // As it lies in the worker's file: the other way, it would be decoded and compressed once more on its way.
         let stream =
             client.fetch_partition(&worker.id, &partition, location.file_id, layout, false);
-        let batches = stream.await.map_err(|error| fail(&error))?;
-        Ok(batches.map_err(move |error| fail(&error)).boxed())
+        let batches = stream.await.map_err(|error| {
+            let mut known = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+            known.remove(&worker.id);
+            fail(&error)
+        })?;
+        Ok(whole(batches, written, fail).boxed())
     }
 
     /// Returns the connection to a worker, which lasts as long as the run: a step of training takes less than a handshake may.
@@ -257,6 +263,29 @@ impl Cluster {
         known().insert(worker.id.clone(), client.clone());
         Ok(client)
     }
+}
+
+/// Hands batches on; an error where they end before as many rows as were written.
+fn whole(
+    batches: SendableRecordBatchStream,
+    written: Option<i64>,
+    fail: impl Fn(&dyn fmt::Display) -> Doubt + Clone,
+) -> impl futures::Stream<Item = Result<RecordBatch, Doubt>> {
+    futures::stream::try_unfold((batches, 0), move |(mut batches, rows)| {
+        let fail = fail.clone();
+        async move {
+            let next = batches.try_next().await.map_err(|error| fail(&error))?;
+            if let Some(batch) = next {
+                let rows = rows + i64::try_from(batch.num_rows()).unwrap_or(i64::MAX);
+                return Ok(Some((batch, (batches, rows))));
+            }
+            // Negative: nobody has counted.
+            match written.filter(|&written| written >= 0 && written != rows) {
+                Some(written) => Err(fail(&format!("{rows} of {written} rows came"))),
+                None => Ok(None),
+            }
+        }
+    })
 }
 
 /// Batches of a result.

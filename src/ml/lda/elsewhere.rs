@@ -1,8 +1,9 @@
-//! E-steps on other machines: shards and topics as bytes, and sums that are exact in any order.
+//! E-steps and scores of pairs on other machines: shards and topics as bytes, and sums that are exact in any order.
 //!
 //! ```text
 //! corpus ─► ShardData, once a shard ┐
-//! S ─► Topics (φ), once a step ─────┴─► e_step ─► Sums of some shards ─► added to S: the bits of a fit on threads
+//! S ─► Topics (φ), once a step ─────┼─► e_step ─► Sums of some shards ─► added to S: the bits of a fit on threads
+//!                                    └─► scores, of the fitted model
 //! ```
 
 use crate::ml::lda::Corpus;
@@ -75,7 +76,7 @@ pub struct Sums {
     pub likelihoods: Vec<[f64; 2]>,
 }
 
-/// φ of the words that some shards use, with its prior.
+/// φ of the words that some shards use.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Topics {
     topics: usize,
@@ -153,6 +154,33 @@ impl Topics {
             words,
             cells: cells.iter().map(|cell| f32::from_le_bytes(*cell)).collect(),
         })
+    }
+
+    /// Reads tables that follow each other.
+    ///
+    /// # Errors
+    /// One of them is none.
+    pub fn all_of_bytes(mut bytes: &[u8]) -> Result<Vec<Self>, Damaged> {
+        let damaged = Damaged("a table of topics");
+        let mut tables = Vec::new();
+        while let Some((sizes, _)) = bytes.split_first_chunk::<8>() {
+            let [topics, words] = [0, 4].map(|at| {
+                let size = [sizes[at], sizes[at + 1], sizes[at + 2], sizes[at + 3]];
+                u64::from(u32::from_le_bytes(size))
+            });
+            let length = words
+                .checked_mul(topics + 1)
+                .map(|numbers| numbers.saturating_add(2));
+            let length = length.and_then(|numbers| usize::try_from(numbers.saturating_mul(4)).ok());
+            let table = length.and_then(|length| bytes.split_at_checked(length));
+            let (table, rest) = table.ok_or(damaged)?;
+            tables.push(Self::of_bytes(table)?);
+            bytes = rest;
+        }
+        match bytes.is_empty() {
+            true => Ok(tables),
+            false => Err(damaged),
+        }
     }
 
     /// Returns the row of each word of an ascending list.
