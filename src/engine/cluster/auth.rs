@@ -181,7 +181,8 @@ impl Auth {
         let config = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(&self.authority))
             .identity(Identity::from_pem(&self.certificate, &self.key))
-            .timeout(self.waits.connect);
+            // Of connections that are made anew by themselves; the first is bounded by `dial::in_time`, which is over sooner.
+            .timeout(self.waits.connect * 3);
         match self.name {
             Some(name) => config.domain_name(name),
             None => config,
