@@ -132,7 +132,7 @@ fn fold(
         tokens: spec.tokens,
     };
     let mut reader = None;
-    ask(topics.words().len() * topics.topics() * size_of::<f32>())?;
+    ask(topics.memory())?;
     let mut sums = Sums::none(topics);
     for &place in places {
         let shard = shard((store, &spec.corpus), cache_bytes, (place, &mut reader))?;
@@ -141,7 +141,8 @@ fn fold(
     rows(topics, &sums, places, step)
 }
 
-fn room_of_topics(cache_bytes: usize) -> usize {
+/// Returns how much of what is kept may be φ.
+pub(super) fn room_of_topics(cache_bytes: usize) -> usize {
     cache_bytes / 4
 }
 

@@ -54,6 +54,7 @@ impl Stage {
     /// Workers and skew are the largest of all.
     fn add(&mut self, other: &Self) {
         self.done += other.done;
+        self.running += other.running;
         self.tasks += other.tasks;
         self.rows += other.rows;
         self.shuffled_bytes += other.shuffled_bytes;
@@ -83,11 +84,16 @@ impl Progress {
         *self.stages.lock().unwrap_or_else(PoisonError::into_inner) = stages;
     }
 
-    /// Returns the stages of a plan that runs, or ran, on workers; empty for one of this process.
+    /// Returns the stages of plans that run, or ran, on workers, those of many plans that do the same as one; empty for one of this
+    /// process.
     #[must_use]
     pub fn stages(&self) -> Vec<Stage> {
+        let plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         let stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
-        stages.clone()
+        let mut all = stages.clone();
+        drop(stages);
+        plans.iter().for_each(|plan| merge(&mut all, plan.stages()));
+        all
     }
 
     /// Begins a plan of many.
@@ -98,27 +104,15 @@ impl Progress {
         plan
     }
 
-    /// Returns how many tasks run of plans that have begun.
-    #[must_use]
-    pub fn running(&self) -> usize {
-        let plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        let stages = plans.iter().flat_map(|plan| plan.stages());
-        stages.map(|stage| stage.running).sum()
-    }
-
-    /// Adds what a plan of many did that has ended: stages that do the same are told as one.
+    /// Keeps what a plan of many did that has ended.
     pub(super) fn end_plan(&self, plan: &Arc<Self>) {
+        let mut ended = plan.stages();
+        ended.iter_mut().for_each(|stage| stage.running = 0);
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         plans.retain(|running| !Arc::ptr_eq(running, plan));
-        drop(plans);
         let mut all = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
-        for stage in plan.stages() {
-            match all.iter_mut().find(|known| known.is_like(&stage)) {
-                Some(known) => known.add(&stage),
-                None => all.push(stage),
-            }
-        }
-        drop(all);
+        merge(&mut all, ended);
+        drop((plans, all));
         plan.reruns()
             .into_iter()
             .for_each(|why| self.add_rerun(why));
@@ -134,5 +128,15 @@ impl Progress {
     pub fn reruns(&self) -> Vec<String> {
         let reruns = self.reruns.lock().unwrap_or_else(PoisonError::into_inner);
         reruns.clone()
+    }
+}
+
+/// Adds stages to those that do the same.
+fn merge(all: &mut Vec<Stage>, stages: Vec<Stage>) {
+    for stage in stages {
+        match all.iter_mut().find(|known| known.is_like(&stage)) {
+            Some(known) => known.add(&stage),
+            None => all.push(stage),
+        }
     }
 }

@@ -57,28 +57,47 @@ pub(super) fn run(
     for path in [&spec.corpus, &spec.topics] {
         shared::check(store, path)?;
     }
-    let a = f32::from_bits(spec.document_pseudo_count);
     let mut done = Vec::new();
     for places in task::of_texts::<Vec<Place>>(batch)? {
-        let ask = |bytes: usize| {
-            task::reserve(memory, bytes, || {
-                format!("two tables of topics, {} MiB", bytes >> 20)
-            })
-        };
-        let tables = fold::topics((store, &spec.topics), cache_bytes, ask)?;
-        let [smooth, plain] = &tables[..] else {
-            return Err(DataFusionError::Internal("φ is not there twice".to_owned()));
-        };
-        let mut reader = None;
-        for &place in &places {
-            let shard = fold::shard((store, &spec.corpus), cache_bytes, (place, &mut reader))?;
-            let scores = shard.scores((smooth, plain), a).map_err(fold::invalid)?;
-            for scores in scores.chunks(BATCH_PAIRS) {
-                let places = UInt32Array::from_value(place.1, scores.len());
-                let scores = Float32Array::from(scores.to_vec());
-                let columns: [Arc<dyn Array>; 2] = [Arc::new(places), Arc::new(scores)];
-                done.push(RecordBatch::try_new(schema(), columns.to_vec())?);
-            }
+        done.extend(score(spec, &places, (store, cache_bytes), memory)?);
+    }
+    Ok(done)
+}
+
+fn score(
+    spec: &ScoreSpec,
+    places: &[Place],
+    (store, cache_bytes): (&Store, usize),
+    memory: &MemoryReservation,
+) -> Result<Vec<RecordBatch>, DataFusionError> {
+    let room = fold::room_of_topics(cache_bytes);
+    // A row takes no more than its pair in the file.
+    let rows: usize = places.iter().map(|&(.., bytes)| bytes as usize).sum();
+    // φ beyond its room, the rows of it that a shard needs, and what goes back.
+    let ask = |phi: usize| {
+        let needed = phi.saturating_add(phi.saturating_sub(room));
+        task::reserve(memory, needed.saturating_add(rows), || {
+            format!(
+                "two tables of topics in {} MiB and the scores of a task (or train in the driver: cluster.train_from)",
+                phi >> 20
+            )
+        })
+    };
+    let tables = fold::topics((store, &spec.topics), cache_bytes, ask)?;
+    let [smooth, plain] = &tables[..] else {
+        return Err(DataFusionError::Internal("φ is not there twice".to_owned()));
+    };
+    ask(smooth.memory() + plain.memory())?;
+    let a = f32::from_bits(spec.document_pseudo_count);
+    let (mut reader, mut done) = (None, Vec::new());
+    for &place in places {
+        let shard = fold::shard((store, &spec.corpus), cache_bytes, (place, &mut reader))?;
+        let scores = shard.scores((smooth, plain), a).map_err(fold::invalid)?;
+        for scores in scores.chunks(BATCH_PAIRS) {
+            let places = UInt32Array::from_value(place.1, scores.len());
+            let scores = Float32Array::from(scores.to_vec());
+            let columns: [Arc<dyn Array>; 2] = [Arc::new(places), Arc::new(scores)];
+            done.push(RecordBatch::try_new(schema(), columns.to_vec())?);
         }
     }
     Ok(done)

@@ -14,6 +14,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -140,11 +141,7 @@ impl Context<'_> {
                 done = &mut work => Some(done),
                 _ = tick.tick() => None,
             };
-            for why in progress.reruns().iter().skip(told) {
-                let text = format!("{label}: what was done is thrown away, and begun again: {why}");
-                self.events.tell(Severity::Warning, &text);
-                told += 1;
-            }
+            self.tell_reruns(label, (progress, &mut told));
             if let Some(done) = done {
                 return done;
             }
@@ -152,6 +149,34 @@ impl Context<'_> {
                 stages if stages.is_empty() => self.events.progress(&counted, now(), total, ""),
                 stages => stages.iter().for_each(|stage| self.show(label, stage)),
             }
+        }
+    }
+
+    /// The same for work of many plans that holds its thread.
+    fn watched_beside<T>(&self, label: &str, progress: &Progress, work: impl FnOnce() -> T) -> T {
+        std::thread::scope(|scope| {
+            let (goes_on, is_over) = std::sync::mpsc::channel::<()>();
+            scope.spawn(move || {
+                let mut told = 0;
+                while is_over.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                    self.tell_reruns(label, (progress, &mut told));
+                    let stages = progress.stages();
+                    stages.iter().for_each(|stage| self.show(label, stage));
+                }
+                self.tell_reruns(label, (progress, &mut told));
+            });
+            let done = work();
+            drop(goes_on);
+            done
+        })
+    }
+
+    /// Tells of reruns that are new.
+    fn tell_reruns(&self, label: &str, (progress, told): (&Progress, &mut usize)) {
+        for why in progress.reruns().iter().skip(*told) {
+            let text = format!("{label}: what a plan did is thrown away, and begun again: {why}");
+            self.events.tell(Severity::Warning, &text);
+            *told += 1;
         }
     }
 

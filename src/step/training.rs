@@ -1,8 +1,6 @@
 //! Trains the models of a day and stages them.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
 
 use datafusion::error::DataFusionError;
 use tokio::runtime::Handle;
@@ -20,14 +18,12 @@ use crate::detect::models::Scores;
 use crate::detect::models::Trainer;
 use crate::detect::ranking;
 use crate::engine::Progress;
-use crate::engine::Stage;
 use crate::engine::training::Training;
 use crate::ml::lda::CheckedLdaParams;
 use crate::ml::lda::Corpus;
 use crate::ml::lda::Fit;
 use crate::step;
 use crate::step::Context;
-use crate::step::Severity;
 use crate::step::StepError;
 use crate::step::suspicious::MODEL;
 
@@ -105,14 +101,11 @@ pub(super) fn train(context: &Context<'_>, corpus: &DayCorpus) -> Result<Trained
     };
     let is_large = corpus.groups.len() as u64 >= context.config.cluster.train_from;
     let workers = (is_large && context.engine.shape().has_workers).then_some(&workers);
-    let told = AtomicUsize::new(0);
-    let show = |epoch: ModelEpoch| {
-        tell_reruns(context, (&progress, &told));
-        show(context, &progress, epoch);
-    };
+    let show = |epoch: ModelEpoch| show(context, epoch);
     let how: (_, &(dyn Fn(ModelEpoch) + Sync)) = (workers, &show);
-    let trained = trainer.train(how, &mut keep);
-    tell_reruns(context, (&progress, &told));
+    let trained = context.watched_beside("suspicious: training", &progress, || {
+        trainer.train(how, &mut keep)
+    });
     context.work.note("training", &progress);
     let (scores, models) = trained?;
     Ok(Trained {
@@ -139,18 +132,7 @@ fn untrained(corpus: &DayCorpus) -> Result<Trained, StepError> {
     })
 }
 
-/// Tells of those that are new; models are trained at the same time.
-fn tell_reruns(context: &Context<'_>, (progress, told): (&Progress, &AtomicUsize)) {
-    let reruns = progress.reruns();
-    let from = told.fetch_max(reruns.len(), Ordering::Relaxed);
-    for why in reruns.iter().skip(from) {
-        let text =
-            format!("suspicious: a step of training was thrown away, and begun again: {why}");
-        context.events.tell(Severity::Warning, &text);
-    }
-}
-
-fn show(context: &Context<'_>, progress: &Progress, epoch: ModelEpoch) {
+fn show(context: &Context<'_>, epoch: ModelEpoch) {
     let ModelEpoch {
         kind,
         model: (model, models),
@@ -163,20 +145,7 @@ fn show(context: &Context<'_>, progress: &Progress, epoch: ModelEpoch) {
         model + 1
     );
     let done = u64::from(epoch.index) + 1;
-    let running = progress.running();
-    let tasks = progress.stages().into_iter().map(|stage| {
-        let Stage {
-            done,
-            workers,
-            rows,
-            ..
-        } = stage;
-        format!(
-            ", all models: {done} tasks done, {running} running on {workers} workers, {rows} rows"
-        )
-    });
-    let tasks: String = tasks.collect();
-    let note = format!("training perplexity {perplexity:.1}{tasks}");
+    let note = format!("training perplexity {perplexity:.1}");
     context
         .events
         .progress(&label, done, u64::from(epochs), &note);

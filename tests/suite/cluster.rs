@@ -455,19 +455,27 @@ fn a_worker_leaves_a_frozen_driver_and_on_sigterm() {
     site.run_same(&mut site.run(&[]));
 }
 
-/// A task takes longer than a worker may be silent, and the heartbeats of its worker are all that the driver hears.
 #[test]
 fn a_busy_worker_is_heard_as_often_as_it_is_told() {
-    let site = Site::new();
+    is_heard_while_busy(&Site::new(), &["--cluster", "local:1"], None);
+}
+
+/// A task takes longer than a worker may be silent, and the heartbeats of its worker are all that the driver hears; `worker` says where
+/// that finds the driver.
+pub(crate) fn is_heard_while_busy(site: &Site, args: &[&str], worker: Option<&[&str]>) {
     let (go, once) = (site.path("go"), site.path("waited"));
-    let mut run = site.run(&["--cluster", "local:1"]);
+    let waiting = [
+        ("KLIEG_WAIT_AT", "before a task: decode and write"),
+        ("KLIEG_WAIT_FOR", go.to_str().unwrap()),
+        ("KLIEG_ONCE", once.to_str().unwrap()),
+    ];
+    let _worker = worker.map(|args| site.worker_of("heard", args, &waiting));
+    let mut run = site.run(args);
     for setting in ["cluster.heartbeat=500ms", "cluster.worker_timeout=3s"] {
         run.args(["-D", setting]);
     }
-    run.env("KLIEG_WAIT_AT", "before a task: decode and write");
-    run.env("KLIEG_WAIT_FOR", &go).env("KLIEG_ONCE", &once);
-    run.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let driver = run.spawn().unwrap();
+    run.envs(waiting).stdout(Stdio::piped());
+    let driver = run.stderr(Stdio::piped()).spawn().unwrap();
     wait_for("a task", || is_there(&once));
     // Longer than Ballista's own pause, and than the time-out after it.
     std::thread::sleep(Duration::from_secs(9));

@@ -12,6 +12,7 @@ use rcgen::KeyPair;
 use serde_json::Value;
 
 use crate::cluster::Site;
+use crate::cluster::is_heard_while_busy;
 use crate::cluster::is_there;
 use crate::cluster::text;
 use crate::cluster::wait_for;
@@ -51,6 +52,7 @@ fn a_worker_is_told_where_its_driver_is() {
         site.run_same(&mut site.run(&run));
     }
     drop(worker);
+    is_heard_while_busy(&site, &run, Some(&[&driver[..], &[&own]].concat()));
 
     let wrong = site.worker_of("wrong", &[&driver[..], &[&other]].concat(), &[]);
     let impatient = [&run[..], &["--pool-wait", "6s"]].concat();

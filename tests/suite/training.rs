@@ -35,7 +35,7 @@ fn workers_train_the_models_of_one_process() {
         let told = site.run_same(&mut run);
         assert!(once.try_exists().unwrap(), "nobody came to {point}: {told}");
         assert!(
-            told.contains("a step of training was thrown away"),
+            told.contains("training: what a plan did is thrown away"),
             "{told}"
         );
     }

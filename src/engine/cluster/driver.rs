@@ -114,7 +114,6 @@ impl Cluster {
             (None, _) => "127.0.0.1".to_owned(),
         };
         let rendezvous = pool::announce(&keys, run, (&host, port), &authority);
-        let rendezvous = rendezvous.heard(settings.heartbeat);
         let auth = rendezvous.auth(&keys, "driver", settings.waits)?;
         // Its own threads: workers are answered also while all others compute.
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -353,8 +352,9 @@ fn session(auth: &Auth, settings: &config::Cluster, store: &Store) -> SessionCon
     session::with_store(config, store).set_str("ballista.scheduler.max_partitions_per_task", "1")
 }
 
-/// The scheduler hears of a busy worker when that polls, so often, whatever its heartbeat; who is lost is told by [`Members`].
-const POLL_S: u64 = 5;
+/// The scheduler hears of a busy worker when that polls, every five seconds, whatever its heartbeat; one question may get lost. Who is
+/// lost is told by [`Members`].
+const FORGOTTEN_S: u64 = 15;
 
 /// Starts the scheduler behind its port.
 async fn serve(
@@ -366,7 +366,7 @@ async fn serve(
 ) -> Result<(Scheduler, Arc<dyn Jobs>), ClusterError> {
     let address = listener.local_addr().map_err(ClusterError::tls)?;
     let session = session.clone();
-    let seconds = settings.worker_timeout.as_secs().max(POLL_S + 2);
+    let seconds = settings.worker_timeout.as_secs().max(FORGOTTEN_S);
     let message = u32::try_from(settings.message_bytes).unwrap_or(u32::MAX);
     let config = SchedulerConfig {
         bind_host: address.ip().to_string(),
@@ -398,6 +398,7 @@ async fn serve(
     let gate = Gate {
         scheduler: scheduler.clone(),
         members: Arc::clone(members),
+        heartbeat: settings.heartbeat,
     };
     let service = SchedulerGrpcServer::new(gate)
         .max_decoding_message_size(settings.message_bytes)

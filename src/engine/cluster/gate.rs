@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ballista_core::serde::protobuf as proto;
 use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpc;
@@ -22,6 +23,8 @@ pub(super) type Scheduler = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
 pub(super) struct Gate {
     pub(super) scheduler: Scheduler,
     pub(super) members: Arc<Members>,
+    /// How often workers say that they live.
+    pub(super) heartbeat: Duration,
 }
 
 impl Gate {
@@ -50,7 +53,7 @@ impl SchedulerGrpc for Gate {
         };
         if heartbeat::is_one(registration) {
             self.members.heard(&registration.id);
-            return Ok(Response::new(proto::PollWorkResult::default()));
+            return Ok(heartbeat::answer(self.heartbeat));
         }
         for status in &params.task_status {
             self.members.note(&registration.id, status);

@@ -54,9 +54,6 @@ pub(super) struct Rendezvous {
     pub(super) host: String,
     /// The port.
     pub(super) port: u16,
-    /// How often workers say that they live, milliseconds; absent where only the build is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    heartbeat_ms: Option<u32>,
     /// Certificate and key of the run's authority, as PEM; absent where each node has its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     authority: Option<String>,
@@ -70,21 +67,8 @@ impl Rendezvous {
             run: run.to_owned(),
             host: host.to_owned(),
             port,
-            heartbeat_ms: None,
             authority: authority.map(Authority::text),
         }
-    }
-
-    /// The same of a driver that wants to hear its workers so often.
-    pub(super) fn heard(mut self, pause: Duration) -> Self {
-        self.heartbeat_ms = u32::try_from(pause.as_millis()).ok();
-        self
-    }
-
-    /// Returns how often that is, within the bounds of the setting.
-    pub(super) fn heartbeat(&self) -> Option<Duration> {
-        let pause = self.heartbeat_ms?.clamp(500, 5000);
-        Some(Duration::from_millis(pause.into()))
     }
 
     /// The same of a driver of a build, whose version nobody knows.

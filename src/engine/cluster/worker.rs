@@ -116,12 +116,6 @@ impl Order {
         }
     }
 
-    /// How often the driver wants to hear of this worker, where it says so.
-    fn heartbeat(&self, config: &Config) -> Duration {
-        let wanted = self.rendezvous.heartbeat();
-        wanted.unwrap_or(config.cluster.heartbeat)
-    }
-
     fn config(
         &self,
         environment: impl Iterator<Item = (String, String)>,
@@ -219,7 +213,7 @@ async fn session(
     };
     let executor = Arc::new(served.executor(&auth, &shuffles, u32::from(own_port))?);
     let server = answer(&auth, listener, (&executor, most))?;
-    let heartbeat = (executor.metadata.clone(), order.heartbeat(config));
+    let own = executor.metadata.clone();
     let codec: BallistaCodec<LogicalPlanNode, PhysicalPlanNode> =
         BallistaCodec::new(Arc::new(BallistaLogicalExtensionCodec::default()), codec());
     let (health, ask) = (ExecutorHealth::new(), Arc::new(Notify::new()));
@@ -227,7 +221,7 @@ async fn session(
     // It never ends by itself, whatever the driver answers, or does not: watched from outside.
     let polls = poll_loop(driver.clone(), executor, codec, woken, None, health.clone());
     let mut polls = tokio::spawn(polls);
-    let heartbeats = heartbeat::send(&health, driver.clone(), heartbeat);
+    let heartbeats = heartbeat::send(&health, driver.clone(), own);
     tell(&format!(
         "run {run}: serving the driver at {host}:{port}, on port {own_port}"
     ));

@@ -183,6 +183,12 @@ impl Topics {
         }
     }
 
+    /// Returns about how many bytes of memory it takes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        size_of_val(&*self.words) + size_of_val(&*self.cells)
+    }
+
     /// Returns the row of each word of an ascending list.
     fn rows_of(&self, dictionary: &[u32]) -> Result<Vec<u32>, Damaged> {
         let mut words = (0..).zip(&self.words);
