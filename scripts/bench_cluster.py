@@ -178,6 +178,7 @@ def memory(bench, records):
     raw = subprocess.run(["nfdump", "-R", warehouse / "flow/landing", "-w", bench.WORK / "raw.nfcapd"], stdout=subprocess.DEVNULL, check=True)
     raw = (bench.WORK / "raw.nfcapd").stat().st_size / 2**20
     (bench.WORK / "raw.nfcapd").unlink()
+    assert raw >= 10 * budget, f"{raw} MB are no ten times {budget}"
     spilled = sum(stage["spilled_bytes"] for entry in run.work() for stage in entry["stages"])
     bench.row(f"{records:,} flows on a worker of {budget} MiB", run.figures(), raw_mb=round(raw), spilled_mb=round(spilled / 2**20),
               asked=f"worker <= {round(budget * 1.2)} MB")

@@ -107,9 +107,6 @@ fn fold(
     (store, cache_bytes): (&Store, usize),
     memory: &MemoryReservation,
 ) -> Result<Vec<RecordBatch>, DataFusionError> {
-    for path in [&spec.corpus, &spec.topics] {
-        shared::check(store, path)?;
-    }
     let room = room_of_topics(cache_bytes);
     // φ beyond its room, and sums of the same shape in numbers of twice the size.
     let ask = |phi: usize| {

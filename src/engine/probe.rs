@@ -132,7 +132,6 @@ impl ProbeSpec {
             (Some(table), ..) => Arc::clone(table),
             (None, Pairs::Here(pairs), _) => Arc::new(by_key(pairs)),
             (None, Pairs::File(path), Some(store)) => {
-                shared::check(store, path)?;
                 TABLES.get((path, 0), 1, || {
                     // Its JSON, its pairs and the table are there at the same time.
                     let bytes = shared::read(store, path, |length| ask(length.saturating_mul(3)))?;

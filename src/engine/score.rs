@@ -21,7 +21,6 @@ use serde::Serialize;
 use crate::engine::Sink;
 use crate::engine::fold;
 use crate::engine::fold::Place;
-use crate::engine::shared;
 use crate::engine::task;
 use crate::store::Store;
 
@@ -54,9 +53,6 @@ pub(super) fn run(
     (store, cache_bytes): (&Store, usize),
     memory: &MemoryReservation,
 ) -> Result<Vec<RecordBatch>, DataFusionError> {
-    for path in [&spec.corpus, &spec.topics] {
-        shared::check(store, path)?;
-    }
     let mut done = Vec::new();
     for places in task::of_texts::<Vec<Place>>(batch)? {
         done.extend(score(spec, &places, (store, cache_bytes), memory)?);

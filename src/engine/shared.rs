@@ -13,19 +13,8 @@ use std::sync::PoisonError;
 
 use datafusion::error::DataFusionError;
 
-use crate::engine::task;
 use crate::store::Store;
 use crate::store::files::Source;
-
-/// Refuses a path that leaves the warehouse.
-pub(super) fn check(store: &Store, path: &str) -> Result<(), DataFusionError> {
-    match task::is_below(store.root(), Path::new(path)) {
-        true => Ok(()),
-        false => Err(DataFusionError::Plan(format!(
-            "{path} is not of the warehouse"
-        ))),
-    }
-}
 
 /// Reads a whole file; `ask` is told its length before.
 pub(super) fn read(

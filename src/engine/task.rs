@@ -51,10 +51,10 @@ use crate::engine::ingest::IngestSpec;
 use crate::engine::ingest::Split;
 use crate::engine::ingest::SplitReport;
 use crate::engine::probe;
+use crate::engine::probe::Pairs;
 use crate::engine::probe::ProbeSpec;
 use crate::engine::score;
 use crate::engine::score::ScoreSpec;
-use crate::engine::shared;
 use crate::engine::words;
 use crate::engine::words::WordsSpec;
 use crate::store::Store;
@@ -84,6 +84,20 @@ impl TaskSpec {
             Self::Probe(_) => probe::schema(),
             Self::Fold(spec) => fold::schema(spec.width),
             Self::Score(_) => score::schema(),
+        }
+    }
+
+    /// Returns the files of the warehouse that all its tasks read.
+    pub(super) fn files(&self) -> Vec<&str> {
+        match self {
+            Self::Fold(FoldSpec { corpus, topics, .. })
+            | Self::Score(ScoreSpec { corpus, topics, .. }) => vec![corpus, topics],
+            Self::Probe(spec) => match &spec.pairs {
+                Pairs::File(path) => vec![path],
+                Pairs::Here(_) => Vec::new(),
+            },
+            // The files of a split are checked one by one when they are read.
+            Self::Ingest(_) | Self::Words(_) => Vec::new(),
         }
     }
 }
@@ -348,10 +362,7 @@ fn ingest_batch(
     for split in &splits {
         let spec = match &place.spool {
             Some(spool) => {
-                // A worker reads raw files of the warehouse, and no others.
-                for file in &split.files {
-                    shared::check(store, &file.path)?;
-                }
+                check_files(store, split)?;
                 &spec.spooled(&spool.folder)
             }
             None => spec,
@@ -379,6 +390,17 @@ fn ingest_batch(
         }
     }
     to_texts(&done)
+}
+
+/// A worker reads raw files of the warehouse, and no others.
+fn check_files(store: &Store, split: &Split) -> Result<(), DataFusionError> {
+    let is_strange = |path: &&String| !is_below(store.root(), Path::new(path));
+    match split.files.iter().map(|file| &file.path).find(is_strange) {
+        Some(path) => Err(DataFusionError::Plan(format!(
+            "refused by the worker: {path} is not of the warehouse"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// True for a path that does not leave a folder.
@@ -429,4 +451,33 @@ impl<C: PhysicalExtensionCodec> PhysicalExtensionCodec for TaskCodec<C> {
 
 pub(super) fn external(error: impl std::error::Error + Send + Sync + 'static) -> DataFusionError {
     DataFusionError::External(Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::ingest::RawFile;
+
+    #[test]
+    fn raw_files_are_of_the_warehouse() {
+        let store = Store::local(Path::new("/data/spot"));
+        let own = "/data/spot/flow/landing/nfcapd.201607081005";
+        for (path, is_own) in [
+            (own, true),
+            ("/etc/shadow", false),
+            ("/data/spot/../other/nfcapd.201607081005", false),
+        ] {
+            let files = [own, path].map(|path| RawFile {
+                path: path.to_owned(),
+                bytes: 1,
+                modified_ns: 0,
+            });
+            let split = Split {
+                id: 0,
+                files: files.to_vec(),
+                piece: None,
+            };
+            assert_eq!(check_files(&store, &split).is_ok(), is_own, "{path}");
+        }
+    }
 }

@@ -32,6 +32,9 @@ pub(super) fn check(store: &Store, plan: &dyn ExecutionPlan) -> Result<(), DataF
         if let TaskSpec::Ingest(spec) = task.spec() {
             check_outputs(store, spec)?;
         }
+        for path in task.spec().files() {
+            check_path(store.root(), Path::new(path))?;
+        }
     } else if let Some(reader) = plan.downcast_ref::<ShuffleReaderExec>() {
         let places = reader.partition.iter().flatten();
         for place in places {
@@ -122,9 +125,15 @@ mod tests {
 
     use super::*;
     use crate::config::EventTime;
+    use crate::engine::fold::FoldSpec;
+    use crate::engine::probe::Pairs;
+    use crate::engine::probe::ProbeSpec;
+    use crate::engine::score::ScoreSpec;
+    use crate::engine::words::WordsSpec;
 
     const ROOT: &str = "/data/spot";
     const RUN: &str = "/data/spot/.klieg/runs/flow-20160708/1";
+    const CORPUS: &str = "/data/spot/.klieg/runs/flow-20160708/1/shared/corpus";
 
     fn refused(plan: &Arc<dyn ExecutionPlan>) -> Option<String> {
         let store = Store::local(Path::new(ROOT));
@@ -140,8 +149,37 @@ mod tests {
         DataSourceExec::from_data_source(scan.with_file(PartitionedFile::new(path, 1)).build())
     }
 
+    fn task_of(spec: TaskSpec) -> Arc<dyn ExecutionPlan> {
+        let input = MemorySourceConfig::try_new_exec(&[vec![]], task::text_schema(), None);
+        Arc::new(TaskExec::new(spec, input.expect("no rows")))
+    }
+
+    /// An E-step, scores and a look-up that read a file.
+    fn of_file(path: &str) -> [Arc<dyn ExecutionPlan>; 3] {
+        let fold = FoldSpec {
+            corpus: CORPUS.to_owned(),
+            topics: path.to_owned(),
+            width: 20,
+            document_pseudo_count: 0,
+            weight: 0,
+            tokens: 0,
+        };
+        let score = ScoreSpec {
+            corpus: path.to_owned(),
+            topics: CORPUS.to_owned(),
+            document_pseudo_count: 0,
+        };
+        let words = WordsSpec { compat_spot: false };
+        let probe = ProbeSpec::new(words, Pairs::File(path.to_owned()));
+        let specs = [
+            TaskSpec::Fold(fold),
+            TaskSpec::Score(score),
+            TaskSpec::Probe(probe),
+        ];
+        specs.map(task_of)
+    }
+
     fn ingest(deliver: Option<&str>, staging: &str, tag: &str) -> Arc<dyn ExecutionPlan> {
-        let splits = MemorySourceConfig::try_new_exec(&[vec![]], task::text_schema(), None);
         let spec = IngestSpec {
             start_ms: 0,
             end_ms: 1,
@@ -153,8 +191,7 @@ mod tests {
             tag: tag.to_owned(),
             threads: NonZeroUsize::MIN,
         };
-        let splits = splits.expect("no rows");
-        Arc::new(TaskExec::new(TaskSpec::Ingest(spec), splits))
+        task_of(TaskSpec::Ingest(spec))
     }
 
     #[test]
@@ -164,7 +201,7 @@ mod tests {
             ingest(Some(RUN), "/anywhere", "0a1b"),
             ingest(None, RUN, "0a1b"),
         ];
-        for plan in &within {
+        for plan in within.iter().chain(&of_file(CORPUS)) {
             assert_eq!(refused(plan), None, "{plan:?}");
         }
         let without = [
@@ -176,7 +213,8 @@ mod tests {
             ingest(None, "/etc/cron.d", "0a1b"),
             ingest(Some(RUN), RUN, "../0a1b"),
         ];
-        for plan in &without {
+        let strange = ["/etc/shadow", "/data/spot/.klieg/../../x"].map(of_file);
+        for plan in without.iter().chain(strange.as_flattened()) {
             let text = refused(plan).unwrap_or_default();
             assert!(text.contains("refused by the worker"), "{plan:?}: {text}");
         }
