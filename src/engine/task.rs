@@ -396,11 +396,16 @@ fn ingest_batch(
 fn check_files(store: &Store, split: &Split) -> Result<(), DataFusionError> {
     let is_strange = |path: &&String| !is_below(store.root(), Path::new(path));
     match split.files.iter().map(|file| &file.path).find(is_strange) {
-        Some(path) => Err(DataFusionError::Plan(format!(
-            "refused by the worker: {path} is not of the warehouse"
-        ))),
+        Some(path) => Err(refused(path)),
         None => Ok(()),
     }
+}
+
+/// What a worker says to a plan that leads elsewhere.
+pub(super) fn refused(what: &str) -> DataFusionError {
+    DataFusionError::Plan(format!(
+        "refused by the worker: {what} is not of the warehouse"
+    ))
 }
 
 /// True for a path that does not leave a folder.

@@ -22,6 +22,7 @@ use crate::engine::ingest::IngestSpec;
 use crate::engine::task;
 use crate::engine::task::TaskExec;
 use crate::engine::task::TaskSpec;
+use crate::engine::task::refused;
 use crate::store::Store;
 
 /// Refuses a plan that has an operator that no plan of ours has, or a path that leaves the warehouse.
@@ -104,12 +105,6 @@ fn check_path(root: &Path, path: &Path) -> Result<(), DataFusionError> {
         true => Ok(()),
         false => Err(refused(&path.display().to_string())),
     }
-}
-
-fn refused(what: &str) -> DataFusionError {
-    DataFusionError::Plan(format!(
-        "refused by the worker: {what} is not of the warehouse"
-    ))
 }
 
 #[cfg(test)]
