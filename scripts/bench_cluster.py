@@ -108,21 +108,27 @@ def on(workers):
     return ["--threads", 1, "--cluster", f"local:{workers}"]
 
 
+def median(runs):
+    return sorted(runs, key=lambda run: run.wall)[len(runs) // 2]
+
+
 def cluster(bench, records):
     warehouse = warehouse_of(bench, "cluster", files_of(bench, records))
     # A file is a split.
-    ingest = ["--steps", "ingest", "-D", "ingest.split_bytes=16MiB"]
-    local = Run(bench, warehouse, [*ingest, "--threads", 1])
-    one, two = (Run(bench, warehouse, [*ingest, *on(workers)]) for workers in (1, 2))
+    split = ["-D", "ingest.split_bytes=16MiB"]
+    ingest = ["--steps", "ingest", *split]
+    # In turn, so that a slow minute of the machine is in all; what is told is the median.
+    ways = (["--threads", 1], on(1), on(2))
+    runs_of = [[Run(bench, warehouse, [*ingest, *way]) for way in ways] for _ in range(TIMES)]
+    local, one, two = map(median, zip(*runs_of))
     bench.row(f"ingest of {records:,} flows in {FILES} files, 1 thread", local.figures())
     bench.row("  the same, 1 worker of 1 slot", one.figures(), ratio_wall=round(one.wall / local.wall, 2), asked="wall <= 1.25")
     bench.row("  the same, 2 workers", two.figures(), ratio=round(one.wall / two.wall, 2), asked=">= 1.7 against 1 worker")
     ingest_s = two.wall
 
-    # In turn, so that a slow minute of the machine is in both; what is told is the median.
-    there = ["-D", "cluster.train_from=1"]
+    there = [*split, "-D", "cluster.train_from=1"]
     runs_of = [[Run(bench, warehouse, [*on(workers), *there]) for workers in (1, 2)] for _ in range(TIMES)]
-    one, two = (sorted(runs, key=lambda run: run.wall)[TIMES // 2] for runs in zip(*runs_of))
+    one, two = map(median, zip(*runs_of))
     documents = [sorted(run.seconds("documents") for run in runs)[TIMES // 2] for runs in zip(*runs_of)]
     bench.row("documents, stages of 1 worker", {"wall_s": round(documents[0], 2)})
     bench.row("  the same, 2 workers", {"wall_s": round(documents[1], 2)}, ratio=round(documents[0] / documents[1], 2), asked=">= 1.6")
@@ -139,7 +145,7 @@ def cluster(bench, records):
     reruns = sum(len(entry["reruns"]) for entry in killed.work())
     assert reruns > 0, "nothing was lost with the worker"
     bench.row("  the same, a worker killed while it decodes", killed.figures(), ratio_wall=round(killed.wall / two.wall, 2), reruns=reruns, asked="<= 2.2")
-    one, two = (Run(bench, warehouse, on(workers)) for workers in (1, 2))
+    one, two = (Run(bench, warehouse, [*on(workers), *split]) for workers in (1, 2))
     bench.row("whole job, models on a thread of the driver, 1 worker", one.figures())
     bench.row("  the same, 2 workers", two.figures(), ratio=round(one.wall / two.wall, 2), asked="shown: a worker more trains nothing")
     for flows in (records // 100, records // 10, records // 3, records, 3 * records):

@@ -72,6 +72,48 @@ struct Entry {
     group: u32,
 }
 
+/// Groups by rising key, of which only the first lie in order: as many as somebody has asked for.
+struct Rising {
+    entries: Column<Entry>,
+    sorted: usize,
+}
+
+/// Entries that are put in order at a time, at least.
+const SORTED_MIN: usize = 1 << 14;
+
+impl Rising {
+    /// Returns the entry at a place of the order.
+    fn get(&mut self, place: usize) -> Option<Entry> {
+        if place >= self.sorted {
+            // Twice as many each time: all others are gone through for it.
+            self.sort(place.saturating_mul(2).max(SORTED_MIN));
+        }
+        self.entries.get(place).copied()
+    }
+
+    /// Returns those that have the same key as the one at a place, from there on.
+    fn run(&mut self, place: usize) -> &[Entry] {
+        let mut end = place;
+        if let Some(first) = self.get(place) {
+            while self.get(end).is_some_and(|entry| entry.key == first.key) {
+                end += 1;
+            }
+        }
+        &self.entries[place..end]
+    }
+
+    /// Puts the first in order, at least so many.
+    fn sort(&mut self, count: usize) {
+        let rest = &mut self.entries[self.sorted..];
+        let more = count.saturating_sub(self.sorted).min(rest.len());
+        if more < rest.len() {
+            rest.select_nth_unstable_by(more, order);
+        }
+        rest[..more].sort_unstable_by(order);
+        self.sorted += more;
+    }
+}
+
 /// The groups of a day. All is read in one direction, or sorted: columns may lie in files.
 struct Groups<'a> {
     corpus: &'a DayCorpus,
@@ -101,7 +143,7 @@ impl<'a> Groups<'a> {
     }
 
     /// Returns all groups by rising key, which is made of a group, its p and its q.
-    fn sorted(&self, key: impl Fn(&Group, f64, f64) -> f64) -> Result<Column<Entry>, RoomError> {
+    fn rising(&self, key: impl Fn(&Group, f64, f64) -> f64) -> Result<Rising, RoomError> {
         let Scores { presence, tokens } = self.scores;
         let all = self.corpus.groups.iter().zip(presence).zip(tokens).zip(0..);
         let entries = all.map(|(((group, &p), &q), index)| Entry {
@@ -110,9 +152,10 @@ impl<'a> Groups<'a> {
             word: self.texts[group.word as usize],
             group: index,
         });
-        let mut entries = Column::of(self.corpus.room(), entries)?;
-        entries.sort_unstable_by(order);
-        Ok(entries)
+        Ok(Rising {
+            entries: Column::of(self.corpus.room(), entries)?,
+            sorted: 0,
+        })
     }
 }
 
@@ -133,9 +176,10 @@ pub fn rank(
 ) -> Result<Ranking, RoomError> {
     let groups = Groups::new(corpus, scores);
     let (half_a, score_a) = half_a(&groups, limit)?;
-    let by_q = groups.sorted(|_, _, q| q)?;
+    let mut by_q = groups.rising(|_, _, q| q)?;
+    by_q.sort(usize::MAX);
     let (half_b, score_b) = if half_b_share > 0.0 {
-        half_b(&groups, &by_q, limit)?
+        half_b(&groups, &mut by_q, limit)?
     } else {
         (Vec::new(), Vec::new())
     };
@@ -147,7 +191,7 @@ pub fn rank(
         score_a,
         half_b,
         score_b,
-        by_p: Column::of(corpus.room(), by_q.iter().map(|entry| entry.group))?,
+        by_p: Column::of(corpus.room(), by_q.entries.iter().map(|entry| entry.group))?,
     })
 }
 
@@ -155,12 +199,15 @@ pub fn rank(
 type Half = (Vec<u32>, Vec<f64>);
 
 fn half_a(groups: &Groups<'_>, limit: usize) -> Result<Half, RoomError> {
-    let by_loud = groups.sorted(|group, p, _| -(bits(p) + f64::from(group.flows).log2()))?;
+    let mut by_loud = groups.rising(|group, p, _| -(bits(p) + f64::from(group.flows).log2()))?;
     let mut seen: BTreeMap<u128, u32> = BTreeMap::new();
     let mut first: Vec<Entry> = Vec::new();
     // Of the entries so far, the last of the first `limit`.
     let mut last = f64::INFINITY;
-    for entry in &by_loud {
+    for place in 0.. {
+        let Some(entry) = by_loud.get(place) else {
+            break;
+        };
         // What comes after others of its IP only loses by it.
         if entry.key > last {
             break;
@@ -168,7 +215,7 @@ fn half_a(groups: &Groups<'_>, limit: usize) -> Result<Half, RoomError> {
         let before = seen.entry(entry.ip).or_default();
         let key = entry.key + f64::from(1 + *before).log2();
         *before += 1;
-        first.push(Entry { key, ..*entry });
+        first.push(Entry { key, ..entry });
         if first.len() >= limit.saturating_mul(2).max(1) {
             first.sort_unstable_by(order);
             first.truncate(limit);
@@ -180,17 +227,19 @@ fn half_a(groups: &Groups<'_>, limit: usize) -> Result<Half, RoomError> {
     Ok(first.iter().map(|entry| (entry.group, -entry.key)).unzip())
 }
 
-fn half_b(groups: &Groups<'_>, by_q: &[Entry], limit: usize) -> Result<Half, RoomError> {
+fn half_b(groups: &Groups<'_>, by_q: &mut Rising, limit: usize) -> Result<Half, RoomError> {
     let flows_of_word = &groups.corpus.flows_of_word;
     let tokens: u64 = flows_of_word.iter().sum();
-    let by_pmi = groups.sorted(|group, _, q| pmi(q, flows_of_word[group.word as usize], tokens))?;
+    let mut by_pmi =
+        groups.rising(|group, _, q| pmi(q, flows_of_word[group.word as usize], tokens))?;
     // Those that are not among the first of any order are not among the first of both.
     let mut best: BTreeMap<u32, Entry> = BTreeMap::new();
-    for order in [by_q, &*by_pmi] {
+    for order in [by_q, &mut by_pmi] {
         let mut start = 1.0;
         let mut taken = 0;
-        for run in order.chunk_by(|left, right| left.key == right.key) {
-            if taken >= limit {
+        while taken < limit {
+            let run = order.run(taken);
+            if run.is_empty() {
                 break;
             }
             taken += run.len();

@@ -60,6 +60,8 @@ const OF_MODELS: [&str; 2] = ["fold documents in", "score pairs"];
 pub(crate) struct Site {
     pub(crate) warehouse: Warehouse,
     wanted: BTreeMap<String, Vec<u8>>,
+    /// Counts of each raw file, and why records and files were rejected.
+    counts: Value,
 }
 
 pub(crate) fn text(output: &Output) -> (Option<i32>, String) {
@@ -75,12 +77,21 @@ impl Site {
         let mut site = Self {
             warehouse,
             wanted: BTreeMap::new(),
+            counts: Value::Null,
         };
         let (code, told) = text(&site.run(&[]).output().unwrap());
         assert_eq!(code, Some(0), "{told}");
         site.wanted = site.warehouse.published();
+        site.counts = site.counted();
+        assert_ne!(site.counts["rejects"], serde_json::json!([]));
         site.clear();
         site
+    }
+
+    fn counted(&self) -> Value {
+        let manifest = self.path("flow/hive/y=2016/m=7/d=8/_manifest.json");
+        let manifest: Value = serde_json::from_slice(&fs::read(manifest).unwrap()).unwrap();
+        manifest["report"].clone()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -143,6 +154,7 @@ impl Site {
         for (name, bytes) in &self.wanted {
             assert!(found[name] == *bytes, "{name} differs: {told}");
         }
+        assert_eq!(self.counted(), self.counts, "{told}");
         self.clear();
     }
 
