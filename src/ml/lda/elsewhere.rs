@@ -122,8 +122,11 @@ impl Topics {
         for value in sizes.into_iter().chain(words) {
             bytes.extend(value.to_le_bytes());
         }
-        for cell in &self.cells {
-            bytes.extend(cell.to_le_bytes());
+        let head = bytes.len();
+        bytes.resize(head + size_of_val(&*self.cells), 0);
+        let (places, _) = bytes[head..].as_chunks_mut::<4>();
+        for (place, cell) in places.iter_mut().zip(&self.cells) {
+            *place = cell.to_le_bytes();
         }
         bytes
     }
@@ -207,6 +210,16 @@ impl Topics {
         }
         phi
     }
+}
+
+/// Returns the first numbers of each row, one row after the other.
+pub(super) fn cells_of<const N: usize>(chunks: &[Vec<Row<N>>], topics: usize) -> Vec<f32> {
+    let rows: usize = chunks.iter().map(Vec::len).sum();
+    let mut cells = Vec::with_capacity(rows * topics);
+    for row in chunks.iter().flatten() {
+        cells.extend_from_slice(&row.as_flattened()[..topics]);
+    }
+    cells
 }
 
 /// Topics with those that are merged at the end of the minibatches.

@@ -17,6 +17,7 @@ use crate::ml::lda::corpus::Shard;
 use crate::ml::lda::counts::Cells;
 use crate::ml::lda::counts::Counts;
 use crate::ml::lda::counts::Grain;
+use crate::ml::lda::elsewhere::cells_of;
 use crate::ml::lda::kernel::Row;
 use crate::ml::lda::merge;
 use crate::ml::lda::shard::EmShard;
@@ -356,9 +357,7 @@ impl<W: Workers> Run<'_, W> {
         let chunks: Vec<_> = words.chunks(PRIOR_WORDS).collect();
         let b = self.params.word_pseudo_count;
         let rows = parallel::map(self.threads, &chunks, |words| counts.phi(words, topics, b));
-        let rows = rows.iter().flatten();
-        let cells = rows.flat_map(|row| row.as_flattened()[..topics].iter().copied());
-        let cells = cells.collect();
+        let cells = cells_of(&rows, topics);
         drop(chunks);
         Topics::new(topics, words, cells)
     }

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use crate::ml::lda::Corpus;
 use crate::ml::lda::Topics;
 use crate::ml::lda::corpus::Shard;
+use crate::ml::lda::elsewhere::cells_of;
 use crate::ml::lda::kernel;
 use crate::ml::lda::kernel::Row;
 use crate::ml::lda::simd::Lanes;
@@ -116,9 +117,7 @@ impl LdaModel {
     fn table_of<const N: usize>(&self, phi: impl Fn(&[u32]) -> Vec<Row<N>>) -> Topics {
         let words: Vec<u32> = (0..).take(self.counts.len() / self.topics).collect();
         let rows = phi(&words);
-        let rows = rows.iter().map(|row| &row.as_flattened()[..self.topics]);
-        let cells = rows.flatten().copied().collect();
-        Topics::new(self.topics, words, cells)
+        Topics::new(self.topics, words, cells_of(&[rows], self.topics))
     }
 
     /// Returns φ rows without the prior; 0 in a topic without counts.
