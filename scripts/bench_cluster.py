@@ -108,7 +108,23 @@ def on(workers):
     return ["--threads", 1, "--cluster", f"local:{workers}"]
 
 
-def median(runs):
+def in_turn(bench, warehouse, settings, ways):
+    """Runs of each way, one after the other, again and again: a slow minute of the machine is in all of them."""
+    return zip(*[[Run(bench, warehouse, [*settings, *way]) for way in ways] for _ in range(TIMES)])
+
+
+def median(values):
+    values = sorted(values)
+    return values[len(values) // 2]
+
+
+def ratio(runs, others, seconds=lambda run: run.wall):
+    """The median of the ratios of runs that followed each other."""
+    return round(median([seconds(run) / seconds(other) for run, other in zip(runs, others)]), 2)
+
+
+def middle(runs):
+    """The run of the median time."""
     return sorted(runs, key=lambda run: run.wall)[len(runs) // 2]
 
 
@@ -116,24 +132,19 @@ def cluster(bench, records):
     warehouse = warehouse_of(bench, "cluster", files_of(bench, records))
     # A file is a split.
     split = ["-D", "ingest.split_bytes=16MiB"]
-    ingest = ["--steps", "ingest", *split]
-    # In turn, so that a slow minute of the machine is in all; what is told is the median.
-    ways = (["--threads", 1], on(1), on(2))
-    runs_of = [[Run(bench, warehouse, [*ingest, *way]) for way in ways] for _ in range(TIMES)]
-    local, one, two = map(median, zip(*runs_of))
-    bench.row(f"ingest of {records:,} flows in {FILES} files, 1 thread", local.figures())
-    bench.row("  the same, 1 worker of 1 slot", one.figures(), ratio_wall=round(one.wall / local.wall, 2), asked="wall <= 1.25")
-    bench.row("  the same, 2 workers", two.figures(), ratio=round(one.wall / two.wall, 2), asked=">= 1.7 against 1 worker")
-    ingest_s = two.wall
+    local, one, two = in_turn(bench, warehouse, [*split, "--steps", "ingest"], (["--threads", 1], on(1), on(2)))
+    bench.row(f"ingest of {records:,} flows in {FILES} files, 1 thread", middle(local).figures())
+    bench.row("  the same, 1 worker of 1 slot", middle(one).figures(), ratio_wall=ratio(one, local), asked="wall <= 1.25")
+    bench.row("  the same, 2 workers", middle(two).figures(), ratio=ratio(one, two), asked=">= 1.7 against 1 worker")
+    ingest_s = middle(two).wall
 
     there = [*split, "-D", "cluster.train_from=1"]
-    runs_of = [[Run(bench, warehouse, [*on(workers), *there]) for workers in (1, 2)] for _ in range(TIMES)]
-    one, two = map(median, zip(*runs_of))
-    documents = [sorted(run.seconds("documents") for run in runs)[TIMES // 2] for runs in zip(*runs_of)]
-    bench.row("documents, stages of 1 worker", {"wall_s": round(documents[0], 2)})
-    bench.row("  the same, 2 workers", {"wall_s": round(documents[1], 2)}, ratio=round(documents[0] / documents[1], 2), asked=">= 1.6")
-    bench.row("whole job, models on workers, 1 worker", one.figures())
-    bench.row("  the same, 2 workers", two.figures(), ratio=round(one.wall / two.wall, 2), asked=">= 1.6")
+    one, two = in_turn(bench, warehouse, there, (on(1), on(2)))
+    documents = lambda run: run.seconds("documents")
+    bench.row("documents, stages of 1 worker", {"wall_s": round(median(map(documents, one)), 2)})
+    bench.row("  the same, 2 workers", {"wall_s": round(median(map(documents, two)), 2)}, ratio=ratio(one, two, documents), asked=">= 1.6")
+    bench.row("whole job, models on workers, 1 worker", middle(one).figures())
+    bench.row("  the same, 2 workers", middle(two).figures(), ratio=ratio(one, two), asked=">= 1.6")
 
     def kill(driver):
         time.sleep(ingest_s / 2)
@@ -144,7 +155,7 @@ def cluster(bench, records):
     killed = Run(bench, warehouse, [*on(2), *there], kill)
     reruns = sum(len(entry["reruns"]) for entry in killed.work())
     assert reruns > 0, "nothing was lost with the worker"
-    bench.row("  the same, a worker killed while it decodes", killed.figures(), ratio_wall=round(killed.wall / two.wall, 2), reruns=reruns, asked="<= 2.2")
+    bench.row("  the same, a worker killed while it decodes", killed.figures(), ratio_wall=round(killed.wall / middle(two).wall, 2), reruns=reruns, asked="<= 2.2")
     one, two = (Run(bench, warehouse, [*on(workers), *split]) for workers in (1, 2))
     bench.row("whole job, models on a thread of the driver, 1 worker", one.figures())
     bench.row("  the same, 2 workers", two.figures(), ratio=round(one.wall / two.wall, 2), asked="shown: a worker more trains nothing")
