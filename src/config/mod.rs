@@ -26,6 +26,7 @@ pub use settings::CatalogKind;
 pub use settings::Cluster;
 pub use settings::Config;
 pub use settings::EventTime;
+pub use settings::HEARTBEAT_MS;
 pub use settings::Hadoop;
 pub use settings::Ingest;
 pub use settings::Location;

@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono_tz::Tz;
+
+/// How often a worker may be asked to say that it lives, milliseconds.
+pub const HEARTBEAT_MS: RangeInclusive<u64> = 500..=5000;
 
 /// What decides the day and hour of a flow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
@@ -199,7 +203,7 @@ pub struct Cluster {
     pub port: u16,
     /// Name or address by which others call this machine; `None` for that where it listens.
     pub external_host: Option<String>,
-    /// How often a busy worker is heard.
+    /// How often a worker says that it lives, within [`HEARTBEAT_MS`].
     pub heartbeat: Duration,
     /// A worker or driver that is silent for so long is gone.
     pub worker_timeout: Duration,

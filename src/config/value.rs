@@ -12,6 +12,7 @@ use crate::config::Cluster;
 use crate::config::Config;
 use crate::config::Error;
 use crate::config::EventTime;
+use crate::config::HEARTBEAT_MS;
 use crate::config::Hadoop;
 use crate::config::HadoopLayer;
 use crate::config::Ingest;
@@ -170,7 +171,7 @@ fn cluster(values: &Values<'_>) -> Result<Cluster, Error> {
         })
     };
     let heartbeat = values.parsed("cluster.heartbeat", "a time of 500ms to 5s", |text| {
-        let time = milliseconds(text).filter(|time| (500..=5000).contains(time));
+        let time = milliseconds(text).filter(|time| HEARTBEAT_MS.contains(time));
         time.map(Duration::from_millis)
     })?;
     Ok(Cluster {

@@ -204,10 +204,7 @@ fn half_a(groups: &Groups<'_>, limit: usize) -> Result<Half, RoomError> {
     let mut first: Vec<Entry> = Vec::new();
     // Of the entries so far, the last of the first `limit`.
     let mut last = f64::INFINITY;
-    for place in 0.. {
-        let Some(entry) = by_loud.get(place) else {
-            break;
-        };
+    for entry in (0..).map_while(|place| by_loud.get(place)) {
         // What comes after others of its IP only loses by it.
         if entry.key > last {
             break;

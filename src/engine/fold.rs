@@ -87,21 +87,8 @@ fn size(width: u32) -> usize {
 /// What a digit is multiplied by, for each place.
 const DIGITS: [f64; 2] = [1.0, 4_294_967_296.0];
 
-/// Does the tasks of a batch: each row is a list of places.
+/// Does the E-step of some shards.
 pub(super) fn run(
-    spec: &FoldSpec,
-    batch: &RecordBatch,
-    (store, cache_bytes): (&Store, usize),
-    memory: &MemoryReservation,
-) -> Result<Vec<RecordBatch>, DataFusionError> {
-    let mut done = Vec::new();
-    for places in task::of_texts::<Vec<Place>>(batch)? {
-        done.extend(fold(spec, &places, (store, cache_bytes), memory)?);
-    }
-    Ok(done)
-}
-
-fn fold(
     spec: &FoldSpec,
     places: &[Place],
     (store, cache_bytes): (&Store, usize),

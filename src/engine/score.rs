@@ -46,21 +46,8 @@ pub(super) fn schema() -> SchemaRef {
     ]))
 }
 
-/// Does the tasks of a batch: each row is a list of places.
+/// Scores the pairs of some shards.
 pub(super) fn run(
-    spec: &ScoreSpec,
-    batch: &RecordBatch,
-    (store, cache_bytes): (&Store, usize),
-    memory: &MemoryReservation,
-) -> Result<Vec<RecordBatch>, DataFusionError> {
-    let mut done = Vec::new();
-    for places in task::of_texts::<Vec<Place>>(batch)? {
-        done.extend(score(spec, &places, (store, cache_bytes), memory)?);
-    }
-    Ok(done)
-}
-
-fn score(
     spec: &ScoreSpec,
     places: &[Place],
     (store, cache_bytes): (&Store, usize),

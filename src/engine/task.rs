@@ -341,14 +341,26 @@ fn work_long(
         (TaskSpec::Ingest(spec), Some(store)) => {
             Ok(vec![ingest_batch(spec, batch, (place, store), is_over)?])
         }
-        (TaskSpec::Fold(spec), Some(store)) => {
-            fold::run(spec, batch, (store, cache), &place.memory)
-        }
-        (TaskSpec::Score(spec), Some(store)) => {
-            score::run(spec, batch, (store, cache), &place.memory)
-        }
+        (TaskSpec::Fold(spec), Some(store)) => of_places(batch, |places| {
+            fold::run(spec, places, (store, cache), &place.memory)
+        }),
+        (TaskSpec::Score(spec), Some(store)) => of_places(batch, |places| {
+            score::run(spec, places, (store, cache), &place.memory)
+        }),
         _ => Err(DataFusionError::Internal("no warehouse".to_owned())),
     }
+}
+
+/// Does the tasks of a batch of which each row is a list of shards.
+fn of_places(
+    batch: &RecordBatch,
+    work: impl Fn(&[fold::Place]) -> Result<Vec<RecordBatch>, DataFusionError>,
+) -> Result<Vec<RecordBatch>, DataFusionError> {
+    let mut done = Vec::new();
+    for places in of_texts::<Vec<fold::Place>>(batch)? {
+        done.extend(work(&places)?);
+    }
+    Ok(done)
 }
 
 fn ingest_batch(

@@ -535,19 +535,12 @@ fn a_worker_frozen_in_any_stage_counts_nowhere() {
 fn a_result_on_a_frozen_worker_is_made_anew() {
     let site = Site::new();
     let workers = ["w1", "w2"].map(|name| site.worker(name, &[], &[]));
-    let (go, once, log) = (site.path("go"), site.path("done"), site.path("driver.log"));
-    let mut run = site.run(&["--cluster", "p", "--min-workers", "2"]);
-    run.env("KLIEG_WAIT_AT", "before a result is read");
-    run.env("KLIEG_WAIT_FOR", &go).env("KLIEG_ONCE", &once);
-    let mut driver = run.stderr(File::create(&log).unwrap()).spawn().unwrap();
-    wait_for("a result", || is_there(&once));
-    let process = workers[0].serving();
-    signal("-STOP", &process);
-    fs::write(&go, "").unwrap();
-    let code = driver.wait().unwrap().code();
+    let mut process = String::new();
+    let told = result_spoilt(&site, || {
+        process = workers[0].serving();
+        signal("-STOP", &process);
+    });
     signal("-CONT", &process);
-    let told = fs::read_to_string(&log).unwrap();
-    assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("was silent for 7 s"), "{told}");
     wait_for("an end of it", || !is_alive(&process));
     site.check_published(&told);
@@ -557,23 +550,32 @@ fn a_result_on_a_frozen_worker_is_made_anew() {
 fn a_result_that_ends_early_is_made_anew() {
     let site = Site::new();
     let _workers = ["w1", "w2"].map(|name| site.worker(name, &[], &[]));
+    let told = result_spoilt(&site, || {
+        let cut = ["w1", "w2"].map(|name| cut_files(&site.path(name)));
+        assert!(cut.iter().sum::<usize>() > 0);
+    });
+    assert!(
+        told.contains("rows came") && told.contains("begun again"),
+        "{told}"
+    );
+    site.check_published(&told);
+}
+
+/// A run on two workers, of whose first result something becomes before it is read; returns what it told.
+#[track_caller]
+fn result_spoilt(site: &Site, spoil: impl FnOnce()) -> String {
     let (go, once, log) = (site.path("go"), site.path("done"), site.path("driver.log"));
     let mut run = site.run(&["--cluster", "p", "--min-workers", "2"]);
     run.env("KLIEG_WAIT_AT", "before a result is read");
     run.env("KLIEG_WAIT_FOR", &go).env("KLIEG_ONCE", &once);
     let mut driver = run.stderr(File::create(&log).unwrap()).spawn().unwrap();
     wait_for("a result", || is_there(&once));
-    let cut = ["w1", "w2"].map(|name| cut_files(&site.path(name)));
-    assert!(cut.iter().sum::<usize>() > 0);
+    spoil();
     fs::write(&go, "").unwrap();
     let code = driver.wait().unwrap().code();
     let told = fs::read_to_string(&log).unwrap();
     assert_eq!(code, Some(0), "{told}");
-    assert!(
-        told.contains("rows came") && told.contains("begun again"),
-        "{told}"
-    );
-    site.check_published(&told);
+    told
 }
 
 /// Cuts every file of shuffles to its half; returns how many.

@@ -10,11 +10,10 @@ use tokio::task::JoinHandle;
 use tonic::Response;
 use tonic::transport::Channel;
 
+use crate::config::HEARTBEAT_MS;
+
 /// Where an answer says the pause between two, milliseconds.
 const PAUSE_MS: &str = "klieg-heartbeat-ms";
-/// The bounds of it, milliseconds: those of the setting.
-const SHORTEST: u64 = 500;
-const LONGEST: u64 = 5000;
 
 /// True for what only says that a worker lives.
 pub(super) fn is_one(worker: &proto::ExecutorRegistration) -> bool {
@@ -24,14 +23,15 @@ pub(super) fn is_one(worker: &proto::ExecutorRegistration) -> bool {
 /// Answers one.
 pub(super) fn answer(pause: Duration) -> Response<proto::PollWorkResult> {
     let mut answer = Response::new(proto::PollWorkResult::default());
-    let ms = u64::try_from(pause.as_millis()).unwrap_or(LONGEST);
+    let ms = u64::try_from(pause.as_millis()).unwrap_or(*HEARTBEAT_MS.end());
     answer.metadata_mut().insert(PAUSE_MS, ms.into());
     answer
 }
 
 fn pause(answer: &Response<proto::PollWorkResult>) -> Option<Duration> {
     let ms = answer.metadata().get(PAUSE_MS)?.to_str().ok()?;
-    let ms = ms.parse::<u64>().ok()?.clamp(SHORTEST, LONGEST);
+    let ms = ms.parse::<u64>().ok()?;
+    let ms = ms.clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end());
     Some(Duration::from_millis(ms))
 }
 
@@ -44,7 +44,7 @@ pub(super) fn send(
     worker.specification = None;
     let health = health.clone();
     tokio::spawn(async move {
-        let mut wanted = Duration::from_millis(SHORTEST);
+        let mut wanted = Duration::from_millis(*HEARTBEAT_MS.start());
         loop {
             let heartbeat = proto::PollWorkParams {
                 metadata: Some(worker.clone()),

@@ -25,7 +25,8 @@ use tonic::Streaming;
 
 use crate::engine::cluster::lazy::is_plain;
 
-/// Answers the one call that reads shuffles, as they lie in their files; a job whose name leads out of the folder is refused, since its path is made of it.
+/// Answers the one call that reads shuffles, as they lie in their files; a job whose name leads out of the folder is refused, since its
+/// path is made of it.
 pub(super) struct Shuffles(pub(super) BallistaFlightService);
 
 type Answer<T> = Result<Response<T>, Status>;

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use hdfs_native::Client;
 use hdfs_native::ClientBuilder;
+use hdfs_native::HdfsError;
 use tokio::runtime::Handle;
 use tokio::runtime::Runtime;
 
@@ -18,6 +19,7 @@ use crate::config::ConfError;
 use crate::config::Hadoop;
 use crate::config::Location;
 use crate::store::hdfs::error::io_error;
+use crate::store::hdfs::error::read_error;
 use crate::store::hdfs::target::Target;
 use crate::store::is_unavailable;
 
@@ -115,6 +117,19 @@ impl Cluster {
         T: Send + 'static,
         F: Future<Output = hdfs_native::Result<T>> + Send + 'static,
     {
+        self.call_with(what, (limit, io_error), work)
+    }
+
+    fn call_with<T, F>(
+        &self,
+        what: &str,
+        (limit, error): (Duration, fn(HdfsError) -> io::Error),
+        work: impl FnOnce(Client) -> F,
+    ) -> io::Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = hdfs_native::Result<T>> + Send + 'static,
+    {
         let (send, receive) = mpsc::sync_channel(1);
         let (client, number) = self.client();
         let work = work(client);
@@ -123,7 +138,7 @@ impl Cluster {
             drop(send.send(work.await));
         });
         match receive.recv_timeout(limit) {
-            Ok(done) => done.map_err(io_error),
+            Ok(done) => done.map_err(error),
             Err(RecvTimeoutError::Timeout) => {
                 task.abort();
                 self.renew(number);
@@ -149,6 +164,16 @@ impl Cluster {
     {
         let limit = self.hadoop.call_timeout;
         self.persist(self.hadoop.patience, || self.call(what, limit, &work))
+    }
+
+    /// The same for what reads from DataNodes.
+    pub(super) fn repeat_read<T, F>(&self, what: &str, work: impl Fn(Client) -> F) -> io::Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = hdfs_native::Result<T>> + Send + 'static,
+    {
+        let how = (self.hadoop.call_timeout, read_error as fn(_) -> _);
+        self.persist(self.hadoop.patience, || self.call_with(what, how, &work))
     }
 
     /// Tries until it succeeds, fails for good, or `patience` is over.

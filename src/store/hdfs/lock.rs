@@ -305,7 +305,7 @@ async fn append(client: &Client, path: &str) -> hdfs_native::Result<Tried> {
 
 fn read_owner(cluster: &Arc<Cluster>, path: &str) -> io::Result<Option<Owner>> {
     let owner = owner_path(path).display().to_string();
-    let read = cluster.repeat("read", |client| {
+    let read = cluster.repeat_read("read", |client| {
         let owner = owner.clone();
         async move {
             let reader = client.read(&owner).await?;
