@@ -1162,7 +1162,7 @@ fn workers_on_hdfs() {
     without_datanodes(&lab, &site, &run);
 }
 
-/// All DataNodes die while workers have tasks that read from them.
+/// All DataNodes die while workers have tasks that read from them; then they are gone for a run without workers.
 fn without_datanodes(lab: &Lab, site: &Site, run: &Started) {
     let (go, once) = (site.path("go on"), site.path("looks"));
     let waiting = [
@@ -1170,7 +1170,7 @@ fn without_datanodes(lab: &Lab, site: &Site, run: &Started) {
         ("KLIEG_WAIT_FOR", go.to_str().unwrap()),
         ("KLIEG_ONCE", once.to_str().unwrap()),
     ];
-    let hasty = ["data_timeout=3s", "patience=3s", "write_patience=10s"];
+    let hasty = ["data_timeout=3s", "patience=8s", "write_patience=10s"];
     let hasty = hasty.map(|setting| format!("hadoop.{setting}"));
     let hasty: Vec<_> = hasty.iter().flat_map(|text| ["-D", text]).collect();
     let args = [&["--cluster", "local:1"], &hasty[..]].concat();
@@ -1182,6 +1182,11 @@ fn without_datanodes(lab: &Lab, site: &Site, run: &Started) {
     let (code, told) = text(&running.wait_with_output().unwrap());
     assert_eq!(code, Some(6), "{told}");
     assert!(told.contains("the cluster does not answer"), "{told}");
+    // Nobody waits for the report of a failure without having been told of that.
+    assert!(told.contains("its report is being written"), "{told}");
+    let args = [&["--steps", "suspicious"], &hasty[..]].concat();
+    let (code, told) = text(&run(&args, &[]).wait_with_output().unwrap());
+    assert_eq!(code, Some(6), "{told}");
 }
 
 /// A run with arguments and variables.
